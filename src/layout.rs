@@ -1,0 +1,169 @@
+//! The target network's tensors and their places in the flat weight vector.
+
+use std::{collections::HashSet, ops::Range};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Most dimensions a target tensor can have.
+pub const MAX_RANK: usize = 8;
+
+/// Element types of target tensors and of output buffers.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DType {
+    /// IEEE 754 binary32.
+    #[default]
+    F32 = 0,
+    /// IEEE 754 binary16.
+    F16 = 1,
+    /// bfloat16: the upper half of a binary32.
+    Bf16 = 2,
+}
+
+impl DType {
+    /// Bytes an element takes.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// What a target tensor is to its network.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TensorKind {
+    /// Trained by gradient: weights, biases, normalisation scales.
+    #[default]
+    Parameter = 0,
+    /// Kept by the network but not trained by gradient: running statistics.
+    Buffer = 1,
+}
+
+/// One tensor of the target network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSpec {
+    /// Name as in the checkpoint, `fc1.weight` say.
+    pub name: String,
+    /// Row-major shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Element type in the checkpoint.
+    pub dtype: DType,
+    /// First element in the flat vector, in elements.
+    pub offset: usize,
+    /// Parameter or buffer.
+    #[serde(default)]
+    pub kind: TensorKind,
+}
+
+impl TensorSpec {
+    /// Number of elements; layouts check that the product does not overflow.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its elements in the flat vector.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.count()
+    }
+}
+
+/// All tensors of the target network, laid end to end in one flat vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    tensors: Vec<TensorSpec>,
+    len: usize,
+}
+
+impl Layout {
+    /// Lays tensors (name, shape, type, kind) end to end in the order given.
+    ///
+    /// Errors: BAD_ARTIFACT as for [`Layout::from_specs`].
+    pub fn pack(
+        tensors: impl IntoIterator<Item = (String, Vec<usize>, DType, TensorKind)>,
+    ) -> Result<Self> {
+        let mut offset = 0usize;
+        let mut specs = Vec::new();
+        for (name, shape, dtype, kind) in tensors {
+            let count = checked_count(&shape).unwrap_or(usize::MAX);
+            specs.push(TensorSpec {
+                name,
+                shape,
+                dtype,
+                offset,
+                kind,
+            });
+            offset = offset.saturating_add(count);
+        }
+        Self::from_specs(specs)
+    }
+
+    /// A layout from its tensors, which must lie end to end from element 0 in the order given.
+    ///
+    /// Errors: BAD_ARTIFACT for no tensors, an empty, repeated or NUL-holding name, more than
+    /// [`MAX_RANK`] dimensions, an empty tensor, a gap or overlap, or a size that overflows.
+    pub fn from_specs(tensors: Vec<TensorSpec>) -> Result<Self> {
+        if tensors.is_empty() {
+            return Err(Error::artifact("the layout has no tensors"));
+        }
+        let mut names = HashSet::new();
+        let mut len = 0usize;
+        for tensor in &tensors {
+            let fail =
+                |what: &str| Err(Error::artifact(format!("tensor '{}' {what}", tensor.name)));
+            if tensor.name.is_empty() || tensor.name.contains('\0') {
+                return fail("has an empty name or one with a NUL in it");
+            }
+            if !names.insert(tensor.name.as_str()) {
+                return fail("is listed twice");
+            }
+            if tensor.shape.len() > MAX_RANK {
+                return fail("has more than 8 dimensions");
+            }
+            let end = checked_count(&tensor.shape)
+                .and_then(|count| len.checked_add(count))
+                // Every row must be addressable in bytes, in the widest output type.
+                .filter(|end| *end <= isize::MAX as usize / DType::F32.size());
+            let Some(end) = end else {
+                return fail("is too large for this machine");
+            };
+            if end == len {
+                return fail("has no elements");
+            }
+            if tensor.offset != len {
+                return fail(&format!("starts at {} instead of {len}", tensor.offset));
+            }
+            len = end;
+        }
+        Ok(Self { tensors, len })
+    }
+
+    /// The tensors in the order of their offsets.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    /// Elements of the flat vector: the weights of one network.
+    #[allow(clippy::len_without_is_empty, reason = "a layout is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The tensor with this name.
+    pub fn get(&self, name: &str) -> Option<&TensorSpec> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+}
+
+/// Product of the dimensions, unless it overflows.
+pub(crate) fn checked_count(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |count, dim| count.checked_mul(*dim))
+}

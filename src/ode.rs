@@ -1,0 +1,241 @@
+//! Explicit Runge-Kutta integration of dx/dt = v(x, t) from t = 0 to t = 1.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Most steps a fixed grid may have; far beyond what any flow needs, it bounds hostile input.
+pub const MAX_STEPS: usize = 100_000;
+
+/// The integration method.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// First order, 1 evaluation a step.
+    Euler = 1,
+    /// Explicit midpoint: second order, 2 evaluations a step.
+    Midpoint = 2,
+    /// Heun's (explicit trapezoid): second order, 2 evaluations a step.
+    Heun = 3,
+    /// The classical Runge-Kutta method: fourth order, 4 evaluations a step.
+    Rk4 = 4,
+}
+
+impl Method {
+    /// The method with this number in the C ABI.
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Self::Euler, Self::Midpoint, Self::Heun, Self::Rk4]
+            .into_iter()
+            .find(|method| *method as u32 == code)
+    }
+
+    /// Evaluations of the velocity in one step.
+    pub fn stages(self) -> usize {
+        self.tableau().c.len()
+    }
+
+    fn tableau(self) -> &'static Tableau {
+        match self {
+            Self::Euler => &EULER,
+            Self::Midpoint => &MIDPOINT,
+            Self::Heun => &HEUN,
+            Self::Rk4 => &RK4,
+        }
+    }
+}
+
+/// How the steps divide [0, 1].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grid {
+    /// Equal steps.
+    Uniform = 1,
+    /// t_i = s((1 + 1/s)^(i/n) - 1) with s the source's standard deviation: short steps near
+    /// t = 0, where the trajectories of a narrow source branch.
+    Stretched = 2,
+}
+
+impl Grid {
+    /// The grid with this number in the C ABI.
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Self::Uniform, Self::Stretched]
+            .into_iter()
+            .find(|grid| *grid as u32 == code)
+    }
+
+    /// Grid point `i` of `steps`, in [0, 1]; `source_std` is s.
+    fn point(self, i: usize, steps: usize, source_std: f64) -> f64 {
+        let fraction = i as f64 / steps as f64;
+        match self {
+            Self::Uniform => fraction,
+            Self::Stretched if i == steps => 1.0,
+            Self::Stretched => source_std * ((fraction * (1.0 / source_std).ln_1p()).exp_m1()),
+        }
+    }
+}
+
+/// A method on a grid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Solver {
+    /// The method.
+    pub method: Method,
+    /// Number of steps, 1 to [`MAX_STEPS`].
+    pub steps: usize,
+    /// Where the steps lie.
+    pub grid: Grid,
+}
+
+impl Solver {
+    /// Errors: INVALID_ARGUMENT unless there are 1 to [`MAX_STEPS`] steps.
+    pub fn check(&self) -> Result<()> {
+        if (1..=MAX_STEPS).contains(&self.steps) {
+            return Ok(());
+        }
+        Err(Error::argument(format!(
+            "solver: {} steps; give 1 to {MAX_STEPS}",
+            self.steps
+        )))
+    }
+
+    /// Evaluations of the velocity for one trajectory.
+    pub fn evaluations(&self) -> usize {
+        self.steps * self.method.stages()
+    }
+}
+
+/// A velocity field over a batch of states.
+pub trait Velocity {
+    /// Writes v(x, t) for every row of `x` ([batch, latent], row-major) at time `t` in [0, 1].
+    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()>;
+}
+
+impl<F: FnMut(f32, &[f32], &mut [f32]) -> Result<()>> Velocity for F {
+    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()> {
+        self(t, x, v)
+    }
+}
+
+/// Memory that integration needs beside the state; reused between calls.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    x: Vec<f32>,
+    slopes: Vec<Vec<f32>>,
+}
+
+impl Workspace {
+    /// Makes room for states of `len` elements under `method`; afterwards
+    /// [`integrate`] does not allocate for states up to that length.
+    pub fn reserve(&mut self, method: Method, len: usize) {
+        if self.slopes.len() < method.stages() {
+            self.slopes.resize_with(method.stages(), Vec::new);
+        }
+        for buffer in self.slopes.iter_mut().chain([&mut self.x]) {
+            if buffer.len() < len {
+                buffer.resize(len, 0.0);
+            }
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let elements: usize = self.slopes.iter().map(Vec::capacity).sum();
+        (elements + self.x.capacity()) * size_of::<f32>()
+    }
+}
+
+/// Carries `state` along `velocity` from t = 0 to t = 1, in place.
+///
+/// `source_std` shapes a stretched grid. The state is kept in f32: half precision there
+/// changes the generated networks, in the velocity network it does not.
+///
+/// Errors: those of `solver` ([`Solver::check`]) and of `velocity`.
+pub fn integrate(
+    velocity: &mut dyn Velocity,
+    solver: &Solver,
+    source_std: f64,
+    state: &mut [f32],
+    workspace: &mut Workspace,
+) -> Result<()> {
+    solver.check()?;
+    workspace.reserve(solver.method, state.len());
+    let tableau = solver.method.tableau();
+    let time = |i| solver.grid.point(i, solver.steps, source_std);
+    for i in 0..solver.steps {
+        let step = time(i + 1) - time(i);
+        advance(velocity, tableau, time(i), step, state, workspace)?;
+    }
+    Ok(())
+}
+
+/// One step of length `step` from time `t`.
+fn advance(
+    velocity: &mut dyn Velocity,
+    tableau: &Tableau,
+    t: f64,
+    step: f64,
+    state: &mut [f32],
+    workspace: &mut Workspace,
+) -> Result<()> {
+    let len = state.len();
+    let Workspace { x, slopes } = workspace;
+    for (stage, (row, c)) in tableau.a.iter().zip(tableau.c).enumerate() {
+        let (known, rest) = slopes.split_at_mut(stage);
+        let slope = &mut rest[0][..len];
+        let time = (t + c * step) as f32;
+        if stage == 0 {
+            velocity.evaluate(time, state, slope)?;
+        } else {
+            let x = &mut x[..len];
+            x.copy_from_slice(state);
+            add_slopes(x, row, known, step);
+            velocity.evaluate(time, x, slope)?;
+        }
+    }
+    add_slopes(state, tableau.b, slopes, step);
+    Ok(())
+}
+
+/// x += step * sum of coefficients[j] * slopes[j].
+fn add_slopes(x: &mut [f32], coefficients: &[f64], slopes: &[Vec<f32>], step: f64) {
+    for (coefficient, slope) in coefficients.iter().zip(slopes) {
+        let scale = (coefficient * step) as f32;
+        if scale != 0.0 {
+            for (x, slope) in x.iter_mut().zip(slope) {
+                *x += scale * slope;
+            }
+        }
+    }
+}
+
+/// A Butcher tableau: stage j is evaluated at t + c_j h, from the slopes before it by row a_j.
+struct Tableau {
+    a: &'static [&'static [f64]],
+    b: &'static [f64],
+    c: &'static [f64],
+}
+
+static EULER: Tableau = Tableau {
+    a: &[&[]],
+    b: &[1.0],
+    c: &[0.0],
+};
+
+static MIDPOINT: Tableau = Tableau {
+    a: &[&[], &[0.5]],
+    b: &[0.0, 1.0],
+    c: &[0.0, 0.5],
+};
+
+static HEUN: Tableau = Tableau {
+    a: &[&[], &[1.0]],
+    b: &[0.5, 0.5],
+    c: &[0.0, 1.0],
+};
+
+static RK4: Tableau = Tableau {
+    a: &[&[], &[0.5], &[0.0, 0.5], &[0.0, 0.0, 1.0]],
+    b: &[1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 6.0],
+    c: &[0.0, 0.5, 0.5, 1.0],
+};
