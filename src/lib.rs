@@ -26,6 +26,7 @@ pub mod ode;
 pub mod onnx;
 pub mod runtime;
 
+mod capi;
 mod decode;
 mod guidance;
 mod memory;

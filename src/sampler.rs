@@ -22,6 +22,9 @@ pub const MAX_BATCH: usize = 4096;
 /// Rows a batch has unless the options say otherwise; enough to keep the network compute-bound.
 const DEFAULT_BATCH: usize = 128;
 
+/// How the names of a sampler's own threads begin.
+pub(crate) const THREAD_PREFIX: &str = "dwf-";
+
 /// Most threads a sampler may use.
 pub const MAX_THREADS: usize = 1024;
 
@@ -372,7 +375,7 @@ fn pool(threads: usize) -> Result<Option<rayon::ThreadPool>> {
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
-        .thread_name(|i| format!("dwf-{i}"))
+        .thread_name(|i| format!("{THREAD_PREFIX}{i}"))
         .build()
         .map(Some)
         .map_err(|e| {
