@@ -29,6 +29,7 @@ pub mod runtime;
 mod capi;
 mod decode;
 mod guidance;
+mod kernel;
 mod memory;
 mod model;
 mod output;
