@@ -49,6 +49,7 @@ impl Kernel {
             // SAFETY: `detect` has found the features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::multiply_avx512(z, tile, out) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::multiply_avx2(z, tile, out) },
             Self::Portable => multiply_portable(z, tile, out),
@@ -61,6 +62,7 @@ impl Kernel {
             // SAFETY: `detect` has found the features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::accumulate_avx512(z, rows, out) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::accumulate_avx2(z, rows, out) },
             Self::Portable => accumulate(z, rows, out, multiply_add),
