@@ -242,7 +242,7 @@ typedef struct dwf_sampler_options {
     int32_t device_id;
     // Threads; 0: one a core.
     uint32_t threads;
-    // Most networks generated at a time; it bounds the workspace. 0: 128.
+    // Most networks generated at a time; it bounds the workspace. 0: 64 a thread.
     uint32_t max_batch;
 } dwf_sampler_options;
 
@@ -266,8 +266,8 @@ typedef struct dwf_sampler_info {
     const char *onnxruntime_path;
 } dwf_sampler_info;
 
-// Told before every evaluation of the velocity network how many of `total` are done. Nonzero
-// cancels. It runs on the thread that called `dwf_sample`.
+// Told how many of `total` evaluations of the velocity network have begun, before each one that
+// the thread that called `dwf_sample` makes, and on that thread. Nonzero cancels.
 typedef int32_t (*dwf_progress_callback)(void *user, uint64_t done, uint64_t total);
 
 // What to generate. Zero means default.

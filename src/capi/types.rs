@@ -137,8 +137,8 @@ const _: () = {
 pub type dwf_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: u32, message: *const c_char)>;
 
-/// Told before every evaluation of the velocity network how many of `total` are done. Nonzero
-/// cancels. It runs on the thread that called `dwf_sample`.
+/// Told how many of `total` evaluations of the velocity network have begun, before each one that
+/// the thread that called `dwf_sample` makes, and on that thread. Nonzero cancels.
 pub type dwf_progress_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, done: u64, total: u64) -> i32>;
 
@@ -232,7 +232,7 @@ pub struct dwf_sampler_options {
     pub device_id: i32,
     /// Threads; 0: one a core.
     pub threads: u32,
-    /// Most networks generated at a time; it bounds the workspace. 0: 128.
+    /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread.
     pub max_batch: u32,
 }
 
