@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dwf::onnx::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use prost::Message;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The two files before they are written.
@@ -28,12 +29,15 @@ impl Artifact {
         self.onnx.graph.as_mut().unwrap()
     }
 
-    /// The first initialiser.
+    /// The initialiser `input.weight`.
     pub fn weight(&mut self) -> &mut TensorProto {
-        &mut self.graph().initializer[0]
+        let mut weights = self.graph().initializer.iter_mut();
+        weights
+            .find(|weight| weight.name() == "input.weight")
+            .unwrap()
     }
 
-    /// Sets an external-data key of the first initialiser.
+    /// Sets an external-data key of `input.weight`.
     pub fn set_external(&mut self, key: &str, value: &str) {
         let entries = &mut self.weight().external_data;
         entries.retain(|entry| entry.key() != key);
@@ -56,12 +60,11 @@ impl Artifact {
         self.onnx.metadata_props.retain(|prop| prop.key() != key);
     }
 
-    /// Replaces text in the value of a metadata key, where it must occur.
-    pub fn replace_in_prop(&mut self, key: &str, from: &str, to: &str) {
-        let value = self.prop(key);
-        assert!(value.contains(from), "{key} holds no '{from}': {value}");
-        let value = value.replacen(from, to, 1);
-        self.set_prop(key, &value);
+    /// Sets the value that a JSON pointer leads to within a metadata key.
+    pub fn set_in_prop(&mut self, key: &str, pointer: &str, value: Value) {
+        let mut json: Value = serde_json::from_str(self.prop(key)).unwrap();
+        *json.pointer_mut(pointer).expect(pointer) = value;
+        self.set_prop(key, &json.to_string());
     }
 
     /// Replaces text in the sidecar's header, where it must occur. The data stay where they are:

@@ -8,6 +8,7 @@
 )]
 
 pub mod artifact;
+pub mod damage;
 pub mod fixture;
 pub mod graph;
 pub mod reference;
