@@ -126,7 +126,7 @@ pub(crate) struct Guided<'a, 'c> {
 }
 
 impl Velocity for Guided<'_, '_> {
-    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()> {
+    fn evaluate(&mut self, t: &[f32], x: &[f32], v: &mut [f32]) -> Result<()> {
         self.meter.tick(&mut self.callback)?;
         self.guide
             .write(self.first, self.evaluator.condition_mut(x.len()));

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Status};
 pub struct Progress {
     /// Evaluations done.
     pub done: u64,
-    /// Evaluations in all.
+    /// Evaluations in all; 0 where an adaptive solver finds out on the way.
     pub total: u64,
 }
 

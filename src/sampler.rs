@@ -221,7 +221,7 @@ impl Sampler {
         let shares: usize = batches(options.count, self.max_batch)
             .map(|rows| rows.len().div_ceil(self.share(rows.len())))
             .sum();
-        let evaluations = call.solver.evaluations() * call.guide.evaluations();
+        let evaluations = call.solver.evaluations().unwrap_or(0) * call.guide.evaluations();
         let meter = Meter::new((shares * evaluations) as u64);
         let mut callback = options.progress;
         for rows in batches(options.count, self.max_batch) {
@@ -336,6 +336,7 @@ impl Lane {
             &mut velocity,
             &call.solver,
             source_std,
+            latent,
             state,
             &mut self.workspace,
         )?;

@@ -110,7 +110,7 @@ impl Session {
 /// One thread's way into a session: memory that the network reads and writes, bound once.
 pub(crate) struct Evaluator {
     // Field order is drop order: the binding points into the buffers and the session.
-    binding: Option<(usize, OrtBinding)>,
+    binding: Option<((usize, usize), OrtBinding)>,
     buffers: Buffers,
     session: Arc<Session>,
 }
@@ -159,17 +159,18 @@ impl Evaluator {
             + size_of_val(&v[..])
     }
 
-    /// A binding for `rows` rows; the last one is kept, since most calls repeat its size.
-    fn binding(&mut self, rows: usize) -> Result<*mut sys::OrtIoBinding> {
-        if !matches!(&self.binding, Some((bound, _)) if *bound == rows) {
+    /// A binding for `rows` rows and `times` times; the last one is kept, since most calls repeat
+    /// its shape.
+    fn binding(&mut self, rows: usize, times: usize) -> Result<*mut sys::OrtIoBinding> {
+        if !matches!(&self.binding, Some((bound, _)) if *bound == (rows, times)) {
             self.binding = None;
-            self.binding = Some((rows, self.bind(rows)?));
+            self.binding = Some(((rows, times), self.bind(rows, times)?));
         }
         let (_, binding) = self.binding.as_ref().expect("bound above");
         Ok(binding.as_ptr())
     }
 
-    fn bind(&mut self, rows: usize) -> Result<OrtBinding> {
+    fn bind(&mut self, rows: usize, times: usize) -> Result<OrtBinding> {
         let api = ort::api();
         let Session {
             session, memory, ..
@@ -197,7 +198,7 @@ impl Evaluator {
                 ))
             };
             input(value::X, x, [rows, *latent])?;
-            input(value::T, t, [1, 1])?;
+            input(value::T, t, [times, 1])?;
             if *condition_size > 0 {
                 input(value::CONDITION, condition, [rows, *condition_size])?;
             }
@@ -214,12 +215,12 @@ impl Evaluator {
 }
 
 impl Velocity for Evaluator {
-    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()> {
+    fn evaluate(&mut self, t: &[f32], x: &[f32], v: &mut [f32]) -> Result<()> {
         let rows = x.len() / self.buffers.latent;
-        let binding = self.binding(rows)?;
+        let binding = self.binding(rows, t.len())?;
         // Copying in and out costs d floats a row against the network's d * h multiplications,
         // and lets the solver own its memory.
-        self.buffers.t[0] = t;
+        self.buffers.t[..t.len()].copy_from_slice(t);
         self.buffers.x[..x.len()].copy_from_slice(x);
         let session = self.session.session.as_ptr();
         // SAFETY: the binding belongs to this session, and nobody else holds its buffers.
@@ -240,7 +241,7 @@ impl Buffers {
         Ok(Self {
             latent,
             condition_size,
-            t: zeros(1, 1)?,
+            t: zeros(max_rows, 1)?,
             x: zeros(max_rows, latent)?,
             condition: zeros(max_rows, condition_size)?,
             v: zeros(max_rows, latent)?,

@@ -67,6 +67,7 @@ impl Default for Fixture {
                 method: Method::Rk4,
                 steps: 8,
                 grid: Grid::Uniform,
+                tolerance: 1e-4,
                 relative_error: Some(1e-3),
             },
         }
