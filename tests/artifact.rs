@@ -22,7 +22,9 @@ fn folder() -> TempDir {
 
 #[track_caller]
 fn assert_error(result: Result<Model, Error>, what: &str, status: Status, texts: &[&str]) {
-    let error = result.err().expect(what);
+    let Err(error) = result else {
+        panic!("{what}: it opened")
+    };
     assert_eq!(error.status(), status, "{what}: {error}");
     for text in texts {
         assert!(

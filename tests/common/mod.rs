@@ -8,6 +8,7 @@
 )]
 
 pub mod artifact;
+pub mod c;
 pub mod damage;
 pub mod fixture;
 pub mod graph;
