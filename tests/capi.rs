@@ -227,12 +227,12 @@ fn what_is_no_onnx_runtime() {
     std::fs::write(&text_file, "not a library").unwrap();
     let missing = Status::RuntimeMissing;
     runtimes.expect(&[
+        ("/nowhere/libonnxruntime.so", missing, "No such file"),
         (
-            "/nowhere/libonnxruntime.so",
+            text_file.to_str().unwrap(),
             missing,
-            "/nowhere/libonnxruntime.so",
+            "libtext.so: file too short",
         ),
-        (text_file.to_str().unwrap(), missing, "libtext.so"),
         (
             runtimes.workshop.path().to_str().unwrap(),
             missing,
