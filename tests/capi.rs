@@ -39,6 +39,7 @@ fn workshop() -> Workshop {
             method: Method::Heun,
             steps: 4,
             grid: Grid::Stretched,
+            tolerance: 1e-4,
             relative_error: None,
         },
         ..Fixture::with_basis(BasisKind::Diagonal)

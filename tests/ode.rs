@@ -13,21 +13,19 @@ fn run(
     state: &mut [f32],
     mut velocity: impl FnMut(f32, &[f32], &mut [f32]) -> Result<()>,
 ) -> Result<()> {
+    let latent = state.len();
     integrate(
-        &mut velocity,
+        &mut |t: &[f32], x: &[f32], v: &mut [f32]| velocity(t[0], x, v),
         &solver,
         source_std,
+        latent,
         state,
         &mut Workspace::default(),
     )
 }
 
 fn solver(method: Method, steps: usize, grid: Grid) -> Solver {
-    Solver {
-        method,
-        steps,
-        grid,
-    }
+    Solver::fixed(method, steps, grid)
 }
 
 /// Largest error on x' = -x^2 (1 + 4t), nonlinear and not autonomous, whose solution is
@@ -86,7 +84,7 @@ fn stages() {
         assert_eq!(method.stages(), stages.len());
         let many = solver(method, 7, Grid::Uniform);
         assert_eq!(times(many, 1.0).len(), 7 * stages.len());
-        assert_eq!(many.evaluations(), 7 * stages.len());
+        assert_eq!(many.evaluations(), Some(7 * stages.len()));
     }
 }
 
@@ -175,18 +173,100 @@ fn an_error_of_the_velocity_ends_the_integration() {
 #[test]
 fn a_workspace_is_reused() {
     let mut workspace = Workspace::default();
-    workspace.reserve(Method::Rk4, 100);
+    workspace.reserve(Method::Rk4, 1, 100);
     let bytes = workspace.bytes();
     for (method, len) in METHODS.into_iter().zip([100, 7, 100, 50]) {
-        let mut velocity = |t: f32, x: &[f32], v: &mut [f32]| -> Result<()> {
+        let velocity = |t: f32, x: &[f32], v: &mut [f32]| -> Result<()> {
             v.iter_mut().zip(x).for_each(|(v, x)| *v = x * t);
             Ok(())
         };
+        let mut same = |t: &[f32], x: &[f32], v: &mut [f32]| velocity(t[0], x, v);
         let solver = solver(method, 5, Grid::Uniform);
         let (mut found, mut fresh) = (vec![1f32; len], vec![1f32; len]);
-        integrate(&mut velocity, &solver, 1.0, &mut found, &mut workspace).unwrap();
+        integrate(&mut same, &solver, 1.0, len, &mut found, &mut workspace).unwrap();
         run(solver, 1.0, &mut fresh, velocity).unwrap();
         assert_eq!(found, fresh);
         assert_eq!(workspace.bytes(), bytes);
+    }
+}
+
+/// x' = -rate (x - cos(5t)), a row a rate: stiffer rows need shorter steps.
+fn relax(rates: &[f32]) -> impl FnMut(&[f32], &[f32], &mut [f32]) -> Result<()> {
+    move |t, x, v| {
+        for (i, rate) in rates.iter().enumerate() {
+            v[i] = -rate * (x[i] - (5.0 * t[i % t.len()]).cos());
+        }
+        Ok(())
+    }
+}
+
+fn adaptive(tolerance: f64, rates: &[f32]) -> Vec<f32> {
+    let mut state = vec![2.0; rates.len()];
+    let solver = Solver::adaptive(tolerance);
+    let mut workspace = Workspace::default();
+    integrate(
+        &mut relax(rates),
+        &solver,
+        1.0,
+        1,
+        &mut state,
+        &mut workspace,
+    )
+    .unwrap();
+    state
+}
+
+/// The exact solution is a cosine, a sine and an exponential. A controlled step errs by at most
+/// the tolerance (times 1 + |x|, at most 3), and these fields contract, so errors do not add up
+/// over more than the tens of steps taken.
+#[test]
+fn adaptive_steps_keep_their_tolerance() {
+    let rates = [0.1f32, 1.0, 10.0, 100.0];
+    let mut errors = Vec::new();
+    for tolerance in [1e-2, 1e-4, 1e-6] {
+        for (rate, found) in rates.iter().zip(adaptive(tolerance, &rates)) {
+            let rate = f64::from(*rate);
+            let forced = |t: f64| {
+                rate * (rate * (5.0 * t).cos() + 5.0 * (5.0 * t).sin()) / (rate * rate + 25.0)
+            };
+            let exact = forced(1.0) + (2.0 - forced(0.0)) * (-rate).exp();
+            let error = (f64::from(found) - exact).abs();
+            assert!(error < 30.0 * tolerance, "{rate} {tolerance}: {error:.1e}");
+            errors.push(error);
+        }
+    }
+    // And a looser tolerance does less work: its errors are larger.
+    assert!(errors[..4].iter().sum::<f64>() > 10.0 * errors[8..].iter().sum::<f64>());
+}
+
+#[test]
+fn adaptive_rows_do_not_depend_on_each_other() {
+    let together = adaptive(1e-4, &[0.1, 100.0, 3.0]);
+    for (rate, found) in [0.1f32, 100.0, 3.0].iter().zip(together) {
+        assert_eq!(adaptive(1e-4, &[*rate]), [found]);
+    }
+}
+
+#[test]
+fn an_adaptive_row_that_cannot_be_followed_is_nan() {
+    let mut state = [1.0f32, 1.0];
+    let mut explode = |_: &[f32], x: &[f32], v: &mut [f32]| -> Result<()> {
+        // x' = x^2 from 1 reaches infinity at t = 1; twice as fast at t = 1/2.
+        v[0] = 2.0 * x[0] * x[0];
+        v[1] = -x[1];
+        Ok(())
+    };
+    let solver = Solver::adaptive(1e-4);
+    let mut workspace = Workspace::default();
+    integrate(&mut explode, &solver, 1.0, 1, &mut state, &mut workspace).unwrap();
+    assert!(!state[0].is_finite());
+    assert!((state[1] - (-1f32).exp()).abs() < 1e-3);
+}
+
+#[test]
+fn tolerances_out_of_range_are_refused() {
+    for tolerance in [0.0, 1e-7, 0.2, -1.0, f64::NAN, f64::INFINITY] {
+        let error = Solver::adaptive(tolerance).check().unwrap_err();
+        assert_eq!(error.status(), Status::InvalidArgument, "{tolerance}");
     }
 }

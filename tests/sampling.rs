@@ -30,9 +30,11 @@ fn model(fixture: &Fixture) -> Model {
     Model::open(fixture.write(folder.path()), &Default::default()).unwrap()
 }
 
+/// On one thread, so that batches and evaluations come in order.
 fn sampler(model: &Model, max_batch: usize) -> Sampler {
     let options = SamplerOptions {
         max_batch,
+        threads: 1,
         ..Default::default()
     };
     Sampler::new(model, &options).unwrap()
@@ -318,6 +320,59 @@ fn cancelling_leaves_no_networks() {
     }
 }
 
+/// Threads share a batch: the calling one reports what all have begun, and stops all.
+#[test]
+fn progress_and_cancelling_with_several_threads() {
+    let model = model(&Fixture::default());
+    let options = SamplerOptions {
+        threads: 3,
+        max_batch: 6,
+        ..Default::default()
+    };
+    let mut several = Sampler::new(&model, &options).unwrap();
+    // Two batches of 6 and 3 networks, a third of each a thread.
+    let total = 2 * 3 * EVALUATIONS;
+    let mut seen = Vec::new();
+    let mut record = |progress: Progress| {
+        seen.push(progress.done);
+        assert_eq!(progress.total, total);
+        Flow::Continue
+    };
+    let recorded = SampleOptions {
+        progress: Some(&mut record),
+        ..networks(3, 0, 9)
+    };
+    let found = sample(&mut several, recorded);
+    assert!(seen.is_sorted_by(|a, b| a < b));
+    assert_eq!(seen.len() as u64, 2 * EVALUATIONS);
+    assert!(*seen.last().unwrap() < total);
+    // One thread has other batch sizes: the same networks up to float32 rounding.
+    let expected = sample(&mut sampler(&model, 6), networks(3, 0, 9));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+
+    for at in 0..2 * EVALUATIONS {
+        let mut calls = 0;
+        let mut cancel = |_: Progress| {
+            calls += 1;
+            match calls > at {
+                true => Flow::Cancel,
+                false => Flow::Continue,
+            }
+        };
+        let options = SampleOptions {
+            progress: Some(&mut cancel),
+            ..networks(3, 0, 9)
+        };
+        let (error, weights) = fails(&mut several, options, Status::Cancelled);
+        assert!(error.message().contains("cancelled"), "{error}");
+        assert_eq!(calls, at + 1);
+        let finished = if at < EVALUATIONS { 0 } else { 6 };
+        assert!(nan_networks(&weights) >= finished, "cancelled at {at}");
+    }
+}
+
 #[test]
 fn cancelling_marks_every_kind_of_output() {
     let model = model(&Fixture::default());
@@ -415,11 +470,7 @@ fn options_out_of_range() {
     let model = model(&Fixture::default());
     let mut sampler = sampler(&model, 0);
     let solver = |steps| SampleOptions {
-        solver: Some(Solver {
-            method: Method::Euler,
-            steps,
-            grid: Grid::Uniform,
-        }),
+        solver: Some(Solver::fixed(Method::Euler, steps, Grid::Uniform)),
         ..networks(3, 0, 1)
     };
     let guided = |guidance| SampleOptions {

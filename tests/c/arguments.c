@@ -106,10 +106,12 @@ static void sample_options(dwf_sampler *sampler, const dwf_buffer *buffer)
         dwf_sample_options options;
         const char *text;
     } wrong[] = {
-        {{.solver = 5}, "solver"},
+        {{.solver = 6}, "solver"},
         {{.grid = 3}, "grid"},
         {{.steps = 100001}, "steps"},
         {{.steps = UINT64_MAX}, "steps"},
+        {{.tolerance = 1}, "tolerance"},
+        {{.tolerance = 0.0 / 0.0}, "tolerance"},
         {{.first_index = UINT64_MAX, .count = 2}, "first_index"},
         {{.guidance = 2}, "unconditional"},
         {{.guidance = -1.0 / 0.0}, "guidance"},

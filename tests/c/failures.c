@@ -37,7 +37,7 @@ static int32_t progress(void *user, uint64_t done, uint64_t total)
 /* Cancelled before evaluation k: nothing more is evaluated. */
 static void cancelled(const dwf_model *model)
 {
-    dwf_sampler_options two = {.struct_size = sizeof two, .max_batch = 2};
+    dwf_sampler_options two = {.struct_size = sizeof two, .threads = 1, .max_batch = 2};
     dwf_sampler *sampler = NULL;
     OK(dwf_sampler_new(model, &two, &sampler, ERR));
     dwf_model_info info = {.struct_size = sizeof info};
