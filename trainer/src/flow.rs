@@ -1,0 +1,140 @@
+//! Training of the velocity network by conditional flow matching.
+//!
+//! Lipman et al., "Flow matching for generative modeling" (ICLR 2023, arXiv 2210.02747), with
+//! straight paths: x_t = (1 - t) x_0 + t x_1 from noise x_0 to a network's latent x_1, and the
+//! velocity x_1 - x_0 as the target.
+
+use crate::{adamw::AdamW, random::Random, velocity::Velocity};
+
+/// How to train.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowOptions {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// h of the velocity network, even.
+    pub width: usize,
+}
+
+/// A trained flow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow {
+    /// Its velocity network: the average of the weights over the last steps, at the step where
+    /// that was best on the held-out latents.
+    pub velocity: Velocity,
+    /// Its loss on the held-out latents: mean square a coordinate. 1 + the latents' mean square
+    /// for a flow that stands still.
+    pub held_out_loss: f64,
+    /// The step it is from.
+    pub step: usize,
+}
+
+/// What training reports after every step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Steps done.
+    pub step: usize,
+    /// Loss of this step's batch.
+    pub loss: f32,
+    /// Newest loss on the held-out latents.
+    pub held_out_loss: f64,
+}
+
+/// Standard deviation of the noise that trajectories start from: that of the whitened latents.
+pub const SOURCE_STD: f64 = 1.0;
+
+const BATCH: usize = 64;
+const PEAK_RATE: f32 = 1e-3;
+const WARM_UP: usize = 100;
+const WEIGHT_DECAY: f32 = 0.01;
+/// The average's weight on its past: it spans about the last thousand steps.
+const AVERAGE_DECAY: f32 = 0.999;
+/// Checks of the held-out loss in a training.
+const CHECKS: usize = 100;
+/// Draws of noise and time for each held-out latent.
+const HELD_OUT_DRAWS: usize = 32;
+
+/// The width that is used by default: enough to pass a latent through twice over, in steps of 64.
+pub fn default_width(latent: usize) -> usize {
+    (2 * latent).next_multiple_of(64).clamp(128, 1024)
+}
+
+/// Trains on the latents `training` and picks by the latents `held_out` (both [count, latent]
+/// row-major, not empty). The same arguments give the same bits on the same machine.
+pub fn train(
+    training: &[f32],
+    held_out: &[f32],
+    latent: usize,
+    options: &FlowOptions,
+    mut progress: impl FnMut(Progress),
+) -> Flow {
+    let mut velocity = Velocity::untrained(latent, options.width, options.seed);
+    let check = Batch::draw(held_out, latent, HELD_OUT_DRAWS * held_out.len() / latent, &mut Random::new(options.seed, 1));
+    let mut random = Random::new(options.seed, 2);
+    let mut average = velocity.clone();
+    let mut adamw = AdamW::new(velocity.weights.len(), WEIGHT_DECAY);
+    let mut gradient = vec![0.0; velocity.weights.len()];
+    let mut best = Flow { held_out_loss: check.loss(&average), velocity: average.clone(), step: 0 };
+    let mut held_out_loss = best.held_out_loss;
+    let every = options.steps.div_ceil(CHECKS);
+    for step in 1..=options.steps {
+        let Batch { x, t, target } = Batch::draw(training, latent, BATCH, &mut random);
+        let loss = velocity.loss_gradient(x, t, target, &mut gradient);
+        // An average of few steps must not remember the untrained network.
+        let decay = AVERAGE_DECAY.min(step as f32 / (step as f32 + 10.0));
+        let rate = rate(step, options.steps);
+        adamw.step(&mut velocity.weights, &gradient, &mut average.weights, rate, decay);
+        if step % every == 0 || step == options.steps {
+            held_out_loss = check.loss(&average);
+            if held_out_loss < best.held_out_loss {
+                best = Flow { held_out_loss, velocity: average.clone(), step };
+            }
+        }
+        progress(Progress { step, loss, held_out_loss });
+    }
+    best
+}
+
+/// Linear warm-up, then a cosine to zero.
+fn rate(step: usize, steps: usize) -> f32 {
+    let warm_up = WARM_UP.min(steps / 10 + 1);
+    if step <= warm_up {
+        return PEAK_RATE * step as f32 / warm_up as f32;
+    }
+    let fraction = (step - warm_up) as f32 / (steps - warm_up) as f32;
+    PEAK_RATE * 0.5 * (1.0 + (std::f32::consts::PI * fraction).cos())
+}
+
+/// Points on paths: x_t [count, latent], t [count], and the velocities there [count, latent].
+struct Batch {
+    x: Vec<f32>,
+    t: Vec<f32>,
+    target: Vec<f32>,
+}
+
+impl Batch {
+    /// Latents drawn from `latents` with replacement, fresh noise, uniform times.
+    fn draw(latents: &[f32], latent: usize, count: usize, random: &mut Random) -> Self {
+        let mut x = vec![0.0; count * latent];
+        random.fill_normal(&mut x);
+        let mut target = vec![0.0; x.len()];
+        let t: Vec<f32> = (0..count).map(|_| random.uniform()).collect();
+        let rows = x.chunks_exact_mut(latent).zip(target.chunks_exact_mut(latent));
+        for ((x, target), t) in rows.zip(&t) {
+            let end = &latents[random.index(latents.len() / latent) * latent..][..latent];
+            for ((x, target), end) in x.iter_mut().zip(target).zip(end) {
+                *target = end - *x;
+                *x += t * *target;
+            }
+        }
+        Self { x, t, target }
+    }
+
+    /// Mean squared error of a velocity network.
+    fn loss(&self, velocity: &Velocity) -> f64 {
+        let v = velocity.evaluate(&self.x, &self.t);
+        let squares = v.iter().zip(&self.target).map(|(v, target)| f64::from(v - target).powi(2));
+        squares.sum::<f64>() / self.target.len() as f64
+    }
+}
