@@ -192,7 +192,9 @@ fn check_signature(graph: &GraphProto, metadata: &Metadata) -> Result<usize> {
         return mismatch("input 't' is not one column wide".into());
     }
     if columns(&graph.output, value::V)? != latent {
-        return mismatch(format!("output 'v' is not {latent} columns wide, as input 'x' is"));
+        return mismatch(format!(
+            "output 'v' is not {latent} columns wide, as input 'x' is"
+        ));
     }
     if let Some(condition) = &metadata.condition {
         let size = columns(&graph.input, value::CONDITION)?;
@@ -276,7 +278,11 @@ fn external_weight(tensor: &TensorProto) -> Result<Weight> {
         .as_deref()
         .and_then(checked_count)
         .and_then(|count| count.checked_mul(float.size()));
-    let number = |key| tensor.external(key).and_then(|text| text.parse::<usize>().ok());
+    let number = |key| {
+        tensor
+            .external(key)
+            .and_then(|text| text.parse::<usize>().ok())
+    };
     let (Some(shape), Some(size), Some(offset)) = (shape, size, number("offset")) else {
         return Err(Error::artifact("its shape or external offset is not valid"));
     };

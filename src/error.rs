@@ -28,8 +28,10 @@ pub enum Status {
     Cancelled = 9,
     /// The sampler is in use by another thread.
     Busy = 10,
-    /// A bug in libdwf or a failure inside ONNX Runtime; the handle must be freed.
+    /// A bug in libdwf; the handle it happened on only takes being freed.
     Internal = 11,
+    /// ONNX Runtime refused the velocity network or failed while running it.
+    RuntimeFailed = 12,
 }
 
 impl Status {
@@ -48,6 +50,7 @@ impl Status {
             Self::Cancelled => c"DWF_CANCELLED",
             Self::Busy => c"DWF_BUSY",
             Self::Internal => c"DWF_INTERNAL",
+            Self::RuntimeFailed => c"DWF_RUNTIME_FAILED",
         }
     }
 
@@ -67,6 +70,7 @@ impl Status {
             Cancelled,
             Busy,
             Internal,
+            RuntimeFailed,
         ]
         .into_iter()
         .find(|status| *status as i32 == code)

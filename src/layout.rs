@@ -24,6 +24,13 @@ pub enum DType {
 }
 
 impl DType {
+    /// The type with this number in the C ABI.
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Self::F32, Self::F16, Self::Bf16]
+            .into_iter()
+            .find(|dtype| *dtype as u32 == code)
+    }
+
     /// Bytes an element takes.
     pub const fn size(self) -> usize {
         match self {

@@ -1,8 +1,44 @@
-//! libdwf samples whole neural networks from a trained flow over weights.
+//! libdwf samples whole neural networks from a trained flow over weights (DeepWeightFlow,
+//! arXiv 2601.05052): it maps a trained artifact, integrates the flow with ONNX Runtime and
+//! writes finished weights into the caller's buffers. `include/dwf.h` is the same thing in C.
+//!
+//! ```no_run
+//! let model = dwf::Model::open("iris.onnx", &Default::default())?;
+//! let mut sampler = dwf::Sampler::new(&model, &Default::default())?;
+//! let mut weights = vec![0f32; 100 * model.metadata().layout.len()];
+//! let options = dwf::SampleOptions { seed: 1, count: 100, ..Default::default() };
+//! sampler.sample(options, &mut weights[..])?;
+//! # Ok::<(), dwf::Error>(())
+//! ```
+//!
+//! The way of the data: [`artifact`] and [`metadata`] say what the files hold, [`Model`] maps
+//! them, [`runtime`] finds ONNX Runtime, [`noise`] starts trajectories, [`ode`] carries them
+//! along the velocity, and [`Sampler`] decodes them into an [`Output`].
 
 pub mod artifact;
+pub mod condition;
 pub mod error;
 pub mod layout;
+pub mod log;
 pub mod metadata;
+pub mod noise;
 pub mod ode;
 pub mod onnx;
+pub mod runtime;
+
+mod capi;
+mod decode;
+mod guidance;
+mod memory;
+mod model;
+mod output;
+mod sampler;
+mod session;
+
+pub use error::{Error, Result, Status};
+pub use model::{Model, ModelOptions};
+pub use output::Output;
+pub use sampler::{
+    Device, Flow, MAX_BATCH, MAX_THREADS, Progress, SampleOptions, Sampler, SamplerInfo,
+    SamplerOptions,
+};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    condition::Condition,
     error::{Error, Result, Status},
     layout::{Layout, TensorSpec},
     ode::{Grid, MAX_STEPS, Method, Solver},
@@ -80,49 +81,6 @@ impl DefaultSolver {
             method: self.method,
             steps: self.steps,
             grid: self.grid,
-        }
-    }
-}
-
-/// What a condition vector means.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Condition {
-    /// The columns of the vector.
-    #[serde(flatten)]
-    pub schema: ConditionSchema,
-    /// The row that stands for "no condition", if the flow was trained with one dropped out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unconditional: Option<Vec<f32>>,
-}
-
-/// The columns of a condition vector.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ConditionSchema {
-    /// One-hot over these class names.
-    Classes(Vec<String>),
-    /// One continuous value a column.
-    Axes(Vec<Axis>),
-}
-
-/// A continuous condition and the range it was trained on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Axis {
-    /// Its name.
-    pub name: String,
-    /// Smallest value.
-    pub min: f32,
-    /// Largest value.
-    pub max: f32,
-}
-
-impl Condition {
-    /// Length of the condition vector.
-    pub fn size(&self) -> usize {
-        match &self.schema {
-            ConditionSchema::Classes(names) => names.len(),
-            ConditionSchema::Axes(axes) => axes.len(),
         }
     }
 }
@@ -218,30 +176,6 @@ impl Metadata {
     }
 }
 
-impl Condition {
-    fn check(&self) -> Result<(), String> {
-        if self.size() == 0 {
-            return Err("no classes and no axes".into());
-        }
-        if let ConditionSchema::Axes(axes) = &self.schema {
-            let empty = |axis: &&Axis| {
-                !(axis.min.is_finite() && axis.max.is_finite() && axis.min <= axis.max)
-            };
-            if let Some(axis) = axes.iter().find(empty) {
-                return Err(format!("axis '{}' has no range", axis.name));
-            }
-        }
-        match &self.unconditional {
-            Some(row) if row.len() != self.size() => Err(format!(
-                "the unconditional row has {} values instead of {}",
-                row.len(),
-                self.size()
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
 fn check_format(text: &str) -> Result<()> {
     let version: u32 = text.parse().map_err(|_| {
         Error::artifact(format!(
@@ -251,7 +185,9 @@ fn check_format(text: &str) -> Result<()> {
     })?;
     match version {
         1..=FORMAT_VERSION => Ok(()),
-        0 => Err(Error::artifact("metadata dwf.format is 0; versions start at 1")),
+        0 => Err(Error::artifact(
+            "metadata dwf.format is 0; versions start at 1",
+        )),
         _ => Err(Error::new(
             Status::Unsupported,
             format!(

@@ -1,0 +1,79 @@
+# make demo    from nothing to generated networks, in two stages
+# make test    every test
+# make header  regenerate include/dwf.h after a change in src/capi
+# make bench   the runtime's benchmarks
+# make lint    formatting and clippy, as CI runs them
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := demo
+.PHONY: demo demo-spawn demo-train test header bench lint clean
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BUILD := build
+DEMO := $(BUILD)/demo
+IRIS := examples/iris
+CARGO := cargo
+CFLAGS := -std=c99 -O2 -Wall -Wextra
+
+# Programs started from here find the pinned ONNX Runtime; yours can say DWF_ONNXRUNTIME too.
+export DWF_ONNXRUNTIME ?= $(CURDIR)/.ort/libonnxruntime.so
+
+demo: demo-spawn demo-train
+
+demo-spawn: $(BUILD)/spawn
+	@echo
+	@echo "1. A C program generates 100 networks from the committed Iris artifact:"
+	@$(BUILD)/spawn $(IRIS)/iris.onnx $(IRIS)/held-out.csv $(IRIS)/zoo.f32
+
+demo-train: demo-spawn
+	@echo
+	@echo "2. Now the whole way, from training a zoo: builds the trainer (the first time takes 6 to"
+	@echo "   10 minutes on 2 cores, most of it the deep-learning library burn), then trains 100"
+	@echo "   networks and a flow over their weights (under 4 minutes)."
+	@echo
+	@$(CARGO) build --release -p dwf-trainer
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	@$(TARGET)/release/dwf zoo iris -o $(DEMO)/zoo
+	@$(TARGET)/release/dwf train $(DEMO)/zoo -o $(DEMO)/iris.onnx --aligned-zoo $(DEMO)/zoo.f32
+	@echo
+	@echo "   The same C program on the artifact just made:"
+	@$(BUILD)/spawn $(DEMO)/iris.onnx $(DEMO)/zoo/held-out.csv $(DEMO)/zoo.f32
+	@echo
+	@echo "Next: DWF_ONNXRUNTIME=$(DWF_ONNXRUNTIME) \\"
+	@echo "      $(TARGET)/release/dwf generate $(DEMO)/iris.onnx -n 1000 -o networks --seed 7"
+
+$(BUILD)/spawn: examples/spawn.c include/dwf.h .ort/libonnxruntime.so FORCE
+	@mkdir -p $(BUILD)
+	@$(CARGO) build --release -p libdwf
+	@$(CC) $(CFLAGS) -Iinclude examples/spawn.c -o $@ \
+		-L$(TARGET)/release -Wl,-rpath,$(abspath $(TARGET)/release) -ldwf -lm
+
+.ort/libonnxruntime.so:
+	@.ci/onnxruntime
+
+# The oldest ONNX Runtime that tests run against; pinned for x86-64 only.
+.ort/1.20.1/libonnxruntime.so:
+	@if [ "$$(uname -m)" = x86_64 ]; then .ci/onnxruntime 1.20.1 .ort/1.20.1; fi
+
+test: .ort/libonnxruntime.so .ort/1.20.1/libonnxruntime.so
+	@mkdir -p $(BUILD)
+	@$(CARGO) test --release --workspace 2>&1 | tee $(BUILD)/test.log
+	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
+		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' \
+		$(BUILD)/test.log
+
+header:
+	@DWF_UPDATE_HEADER=1 $(CARGO) test --quiet --release -p libdwf --test header
+
+bench: .ort/libonnxruntime.so
+	@$(CARGO) bench -p libdwf
+
+lint:
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+clean:
+	@rm -rf $(BUILD) $(TARGET)
+
+FORCE:

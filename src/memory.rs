@@ -1,0 +1,25 @@
+//! Allocation that reports failure instead of aborting the caller's process.
+
+use crate::error::{Error, Result, Status};
+
+/// A zeroed buffer of `rows * columns`.
+///
+/// Errors: OUT_OF_MEMORY.
+pub(crate) fn zeros<T: Copy + Default>(rows: usize, columns: usize) -> Result<Box<[T]>> {
+    let len = rows
+        .checked_mul(columns)
+        .ok_or_else(|| out_of_memory(usize::MAX))?;
+    let mut buffer = Vec::new();
+    buffer
+        .try_reserve_exact(len)
+        .map_err(|_| out_of_memory(len.saturating_mul(size_of::<T>())))?;
+    buffer.resize(len, T::default());
+    Ok(buffer.into_boxed_slice())
+}
+
+pub(crate) fn out_of_memory(bytes: usize) -> Error {
+    Error::new(
+        Status::OutOfMemory,
+        format!("{bytes} bytes of memory could not be allocated"),
+    )
+}
