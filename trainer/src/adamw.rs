@@ -16,7 +16,12 @@ const EPSILON: f32 = 1e-8;
 impl AdamW {
     /// For `size` parameters. PyTorch's default weight decay is 0.01.
     pub fn new(size: usize, weight_decay: f32) -> Self {
-        Self { first: vec![0.0; size], second: vec![0.0; size], step: 0, weight_decay }
+        Self {
+            first: vec![0.0; size],
+            second: vec![0.0; size],
+            step: 0,
+            weight_decay,
+        }
     }
 
     /// One step; `average`, the exponential moving average of the parameters, follows with

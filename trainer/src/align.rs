@@ -20,11 +20,14 @@ pub type Permutations = Vec<Vec<usize>>;
 /// network computes the same function as before, and `seed` decides the order of the descent.
 pub fn align(networks: &mut [f32], size: usize, mlp: &Mlp, seed: u64, done: impl Fn() + Sync) {
     let (reference, others) = networks.split_at_mut(size);
-    others.par_chunks_exact_mut(size).enumerate().for_each(|(i, weights)| {
-        let permutations = match_weights(mlp, reference, weights, Random::new(seed, i as u64));
-        weights.copy_from_slice(&permute(mlp, weights, &permutations));
-        done();
-    });
+    others
+        .par_chunks_exact_mut(size)
+        .enumerate()
+        .for_each(|(i, weights)| {
+            let permutations = match_weights(mlp, reference, weights, Random::new(seed, i as u64));
+            weights.copy_from_slice(&permute(mlp, weights, &permutations));
+            done();
+        });
 }
 
 /// The permutations of `weights` that bring it nearest to `reference` (both flat vectors), up to
@@ -36,8 +39,10 @@ pub fn match_weights(
     mut random: Random,
 ) -> Permutations {
     let hidden = mlp.layers().len() - 1;
-    let mut permutations: Permutations =
-        mlp.layers()[..hidden].iter().map(|layer| (0..layer.outputs).collect()).collect();
+    let mut permutations: Permutations = mlp.layers()[..hidden]
+        .iter()
+        .map(|layer| (0..layer.outputs).collect())
+        .collect();
     let mut order: Vec<usize> = (0..hidden).collect();
     loop {
         let mut changed = false;
@@ -109,9 +114,15 @@ fn costs(
     let length = units.len() / this.outputs;
     let mut costs: Vec<f32> = units
         .chunks_exact(length)
-        .flat_map(|unit| others.chunks_exact(length).map(move |other| -dot(unit, other)))
+        .flat_map(|unit| {
+            others
+                .chunks_exact(length)
+                .map(move |other| -dot(unit, other))
+        })
         .collect();
-    let largest = costs.iter().fold(f32::MIN_POSITIVE, |largest, cost| largest.max(cost.abs()));
+    let largest = costs
+        .iter()
+        .fold(f32::MIN_POSITIVE, |largest, cost| largest.max(cost.abs()));
     costs.iter_mut().for_each(|cost| *cost /= largest);
     costs
 }
@@ -138,5 +149,9 @@ fn units(
 
 fn total(costs: &[f32], columns: &[usize]) -> f64 {
     let n = columns.len();
-    columns.iter().enumerate().map(|(row, column)| f64::from(costs[row * n + column])).sum()
+    columns
+        .iter()
+        .enumerate()
+        .map(|(row, column)| f64::from(costs[row * n + column]))
+        .sum()
 }

@@ -125,7 +125,11 @@ mod tests {
     use crate::random::Random;
 
     fn total(costs: &[f32], n: usize, columns: &[usize]) -> f64 {
-        columns.iter().enumerate().map(|(row, column)| f64::from(costs[row * n + column])).sum()
+        columns
+            .iter()
+            .enumerate()
+            .map(|(row, column)| f64::from(costs[row * n + column]))
+            .sum()
     }
 
     fn assert_permutation(columns: &[usize]) {
@@ -160,7 +164,9 @@ mod tests {
             random.fill_normal(&mut costs);
             if round % 3 == 0 {
                 // Small integers: many ties.
-                costs.iter_mut().for_each(|cost| *cost = (*cost * 2.0).round());
+                costs
+                    .iter_mut()
+                    .for_each(|cost| *cost = (*cost * 2.0).round());
             }
             let columns = solve(&costs, n);
             assert_permutation(&columns);
@@ -182,7 +188,10 @@ mod tests {
             random.shuffle(&mut other);
             assert!(total(&costs, n, &columns) <= total(&costs, n, &other));
         }
-        planted.iter().enumerate().for_each(|(row, column)| costs[row * n + column] -= 2.0);
+        planted
+            .iter()
+            .enumerate()
+            .for_each(|(row, column)| costs[row * n + column] -= 2.0);
         assert_eq!(solve(&costs, n), planted);
     }
 

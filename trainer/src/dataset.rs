@@ -31,11 +31,17 @@ impl Dataset {
     /// The same from text.
     pub fn parse(text: &str) -> Result<Self> {
         let mut lines = text.lines().enumerate();
-        let columns = lines.next().map_or(0, |(_, header)| header.split(',').count());
+        let columns = lines
+            .next()
+            .map_or(0, |(_, header)| header.split(',').count());
         if columns < 2 {
             return Err(invalid("line 1 is no header with features and a class"));
         }
-        let mut data = Self { features: columns - 1, x: Vec::new(), classes: Vec::new() };
+        let mut data = Self {
+            features: columns - 1,
+            x: Vec::new(),
+            classes: Vec::new(),
+        };
         for (i, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
             data.push(line).ok_or_else(|| {
                 invalid(format!(
@@ -54,7 +60,10 @@ impl Dataset {
     fn push(&mut self, line: &str) -> Option<()> {
         let fields: Vec<&str> = line.split(',').map(str::trim).collect();
         let (class, features) = fields.split_last()?;
-        let features: Vec<f32> = features.iter().filter_map(|field| field.parse().ok()).collect();
+        let features: Vec<f32> = features
+            .iter()
+            .filter_map(|field| field.parse().ok())
+            .collect();
         if fields.len() != self.features + 1
             || features.len() != self.features
             || !features.iter().all(|x| x.is_finite())
@@ -80,7 +89,9 @@ impl Dataset {
 
     /// Features and class, row by row.
     pub fn rows(&self) -> impl Iterator<Item = (&[f32], usize)> {
-        self.x.chunks_exact(self.features).zip(self.classes.iter().copied())
+        self.x
+            .chunks_exact(self.features)
+            .zip(self.classes.iter().copied())
     }
 
     /// Whether networks `mlp` can be measured on these rows.
@@ -96,22 +107,27 @@ impl Dataset {
             ));
         }
         match self.classes.iter().find(|class| **class >= mlp.outputs()) {
-            Some(class) => {
-                fail(format!("class {class} is beyond the networks' {} outputs", mlp.outputs()))
-            }
+            Some(class) => fail(format!(
+                "class {class} is beyond the networks' {} outputs",
+                mlp.outputs()
+            )),
             None => Ok(()),
         }
     }
 
     /// Fraction of the rows whose class has the largest output of the network `weights`.
     pub fn accuracy(&self, mlp: &Mlp, weights: &[f32]) -> f64 {
-        let right = self.rows().filter(|(x, class)| argmax(&mlp.forward(weights, x)) == *class);
+        let right = self
+            .rows()
+            .filter(|(x, class)| argmax(&mlp.forward(weights, x)) == *class);
         right.count() as f64 / self.classes.len() as f64
     }
 }
 
 fn argmax(values: &[f32]) -> usize {
-    (0..values.len()).max_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap_or(0)
+    (0..values.len())
+        .max_by(|a, b| values[*a].total_cmp(&values[*b]))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -120,7 +136,11 @@ mod tests {
 
     #[test]
     fn csv_round_trips_exactly() {
-        let data = Dataset { features: 2, x: vec![0.1, -3.5e-7, 1.0 / 3.0, 7.0], classes: vec![0, 2] };
+        let data = Dataset {
+            features: 2,
+            x: vec![0.1, -3.5e-7, 1.0 / 3.0, 7.0],
+            classes: vec![0, 2],
+        };
         assert_eq!(Dataset::parse(&data.to_csv(&["a", "b"])).unwrap(), data);
     }
 

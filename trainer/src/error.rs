@@ -11,5 +11,10 @@ pub fn invalid(message: impl Into<String>) -> Error {
 
 /// For `map_err`: the system could not do `action` to `path`.
 pub fn io(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    move |e| Error::new(Status::Io, format!("cannot {action} '{}': {e}", path.display()))
+    move |e| {
+        Error::new(
+            Status::Io,
+            format!("cannot {action} '{}': {e}", path.display()),
+        )
+    }
 }

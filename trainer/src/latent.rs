@@ -46,29 +46,38 @@ impl Basis {
         }
         Self::Diagonal {
             mean: narrow(&mean),
-            scale: variance.iter().map(|variance| variance.sqrt() as f32).collect(),
+            scale: variance
+                .iter()
+                .map(|variance| variance.sqrt() as f32)
+                .collect(),
         }
     }
 
-    /// The `latent` principal components of `networks` ([count, size] row-major), latents
-    /// whitened. Also the fraction of the networks' variance that they explain.
+    /// The `latent` principal components of `networks` ([count, size] row-major), or all of them,
+    /// with whitened latents. Also the fraction of the networks' variance that they explain.
     ///
     /// The eigenvectors are those of the Gram matrix [count, count], in f64: networks have more
     /// weights than a zoo has networks.
     ///
     /// Errors: INVALID_ARGUMENT unless `latent` is 1 to the rank of the centred networks, which
     /// is below their count.
-    pub fn linear(networks: &[f32], size: usize, latent: usize) -> Result<(Self, f64)> {
+    pub fn linear(networks: &[f32], size: usize, latent: Option<usize>) -> Result<(Self, f64)> {
         let count = networks.len() / size;
         let mean = mean(networks, size);
-        let centred = Mat::from_fn(count, size, |i, j| f64::from(networks[i * size + j]) - mean[j]);
+        let centred = Mat::from_fn(count, size, |i, j| {
+            f64::from(networks[i * size + j]) - mean[j]
+        });
         let gram = &centred * centred.transpose();
         let eigen = gram
             .self_adjoint_eigen(Side::Lower)
             .map_err(|e| invalid(format!("the zoo has no principal components ({e:?})")))?;
         // faer sorts eigenvalues upwards.
         let values: Vec<f64> = eigen.S().column_vector().iter().rev().copied().collect();
-        let rank = values.iter().filter(|value| **value > values[0] * 1e-10).count();
+        let rank = values
+            .iter()
+            .filter(|value| **value > values[0] * 1e-10)
+            .count();
+        let latent = latent.unwrap_or(rank);
         if !(1..=rank).contains(&latent) {
             return Err(invalid(format!(
                 "--latent {latent}: the zoo's training part of {count} networks has {rank} \
@@ -79,9 +88,14 @@ impl Basis {
         let components = vectors * &centred;
         let rounded = |k: usize, j: usize| f16::from_f64(components[(k, j)] / values[k].sqrt());
         let basis = Self::Linear {
-            components: (0..latent * size).map(|i| rounded(i / size, i % size)).collect(),
+            components: (0..latent * size)
+                .map(|i| rounded(i / size, i % size))
+                .collect(),
             mean: narrow(&mean),
-            scale: values[..latent].iter().map(|v| (v / count as f64).sqrt() as f32).collect(),
+            scale: values[..latent]
+                .iter()
+                .map(|v| (v / count as f64).sqrt() as f32)
+                .collect(),
         };
         let total: f64 = values.iter().sum();
         Ok((basis, values[..latent].iter().sum::<f64>() / total))
@@ -123,9 +137,16 @@ impl Basis {
             Self::Identity { .. } => weights.to_vec(),
             Self::Diagonal { mean, scale } => {
                 let centred = weights.iter().zip(mean).map(centred);
-                centred.zip(scale).map(|(w, scale)| whiten(w, *scale)).collect()
+                centred
+                    .zip(scale)
+                    .map(|(w, scale)| whiten(w, *scale))
+                    .collect()
             }
-            Self::Linear { components, mean, scale } => {
+            Self::Linear {
+                components,
+                mean,
+                scale,
+            } => {
                 let centred: Vec<f64> = weights.iter().zip(mean).map(centred).collect();
                 let rows = components.chunks_exact(mean.len()).zip(scale);
                 let dot = |row: &[f16]| row.iter().zip(&centred).map(|(c, w)| c.to_f64() * w).sum();
@@ -139,7 +160,9 @@ fn mean(networks: &[f32], size: usize) -> Vec<f64> {
     let count = (networks.len() / size) as f64;
     let mut mean = vec![0f64; size];
     for network in networks.chunks_exact(size) {
-        mean.iter_mut().zip(network).for_each(|(mean, w)| *mean += f64::from(*w) / count);
+        mean.iter_mut()
+            .zip(network)
+            .for_each(|(mean, w)| *mean += f64::from(*w) / count);
     }
     mean
 }

@@ -96,7 +96,9 @@ impl Layer {
     pub fn apply(&self, weights: &[f32], x: &[f32]) -> Vec<f32> {
         let rows = weights[self.weight.clone()].chunks_exact(self.inputs);
         let biases = &weights[self.bias.clone()];
-        rows.zip(biases).map(|(row, bias)| bias + dot(row, x)).collect()
+        rows.zip(biases)
+            .map(|(row, bias)| bias + dot(row, x))
+            .collect()
     }
 }
 
@@ -126,13 +128,18 @@ fn pair(tensors: &[Signature]) -> Result<Vec<Pair<'_>>, String> {
         }
     }
     let mut pairs = Vec::new();
-    for weight in tensors.iter().filter(|tensor| !tensor.name.ends_with(".bias")) {
+    for weight in tensors
+        .iter()
+        .filter(|tensor| !tensor.name.ends_with(".bias"))
+    {
         let Signature { name, shape, .. } = weight;
         let Some(prefix) = name.strip_suffix(".weight") else {
             return Err(format!("tensor '{name}' is neither a weight nor a bias"));
         };
         if shape.len() != 2 || shape.contains(&0) {
-            return Err(format!("tensor '{name}' has shape {shape:?} instead of [out, in]"));
+            return Err(format!(
+                "tensor '{name}' has shape {shape:?} instead of [out, in]"
+            ));
         }
         let Some(bias) = find(format!("{prefix}.bias")) else {
             return Err(format!("tensor '{name}' has no '{prefix}.bias' beside it"));
@@ -154,7 +161,11 @@ fn order(mut pairs: Vec<Pair<'_>>) -> Result<Vec<Pair<'_>>, String> {
     let broken = pairs.windows(2).find(|pair| !feeds(pair[0], pair[1]));
     let Some(&[first, second]) = broken.map(|pair| <&[Pair<'_>; 2]>::try_from(pair).expect("two"))
     else {
-        return if pairs.is_empty() { Err("there are no tensors".into()) } else { Ok(pairs) };
+        return if pairs.is_empty() {
+            Err("there are no tensors".into())
+        } else {
+            Ok(pairs)
+        };
     };
     let fail = format!(
         "tensors '{}' {:?} and '{}' {:?} do not chain",
@@ -206,10 +217,16 @@ pub fn natural(a: &str, b: &str) -> Ordering {
 
 /// Takes the leading digits off, without their leading zeros.
 fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
-    let end = text.iter().position(|c| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .iter()
+        .position(|c| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     *text = rest;
-    let zeros = digits.iter().position(|c| *c != b'0').unwrap_or(digits.len());
+    let zeros = digits
+        .iter()
+        .position(|c| *c != b'0')
+        .unwrap_or(digits.len());
     &digits[zeros..]
 }
 
@@ -218,7 +235,11 @@ mod tests {
     use super::*;
 
     fn chain(names: &[(&str, usize, usize)]) -> Vec<Signature> {
-        let tensor = |name: String, shape| Signature { name, shape, dtype: DType::F32 };
+        let tensor = |name: String, shape| Signature {
+            name,
+            shape,
+            dtype: DType::F32,
+        };
         let layer = |&(name, outputs, inputs): &(&str, usize, usize)| {
             [
                 tensor(format!("{name}.bias"), vec![outputs]),
@@ -229,7 +250,11 @@ mod tests {
     }
 
     fn names(layout: &Layout) -> Vec<&str> {
-        layout.tensors().iter().map(|tensor| tensor.name.as_str()).collect()
+        layout
+            .tensors()
+            .iter()
+            .map(|tensor| tensor.name.as_str())
+            .collect()
     }
 
     #[test]
@@ -241,9 +266,14 @@ mod tests {
 
     #[test]
     fn layers_are_ordered_by_name_then_by_shape() {
-        let (_, layout) = Mlp::find(&chain(&[("fc10", 5, 5), ("fc2", 5, 5), ("fc1", 5, 3)])).unwrap();
-        assert_eq!(names(&layout)[..3], ["fc1.weight", "fc1.bias", "fc2.weight"]);
-        let (mlp, layout) = Mlp::find(&chain(&[("body", 6, 5), ("head", 2, 6), ("stem", 5, 4)])).unwrap();
+        let (_, layout) =
+            Mlp::find(&chain(&[("fc10", 5, 5), ("fc2", 5, 5), ("fc1", 5, 3)])).unwrap();
+        assert_eq!(
+            names(&layout)[..3],
+            ["fc1.weight", "fc1.bias", "fc2.weight"]
+        );
+        let (mlp, layout) =
+            Mlp::find(&chain(&[("body", 6, 5), ("head", 2, 6), ("stem", 5, 4)])).unwrap();
         assert_eq!(names(&layout)[0], "stem.weight");
         assert_eq!((mlp.inputs(), mlp.outputs()), (4, 2));
     }
@@ -252,7 +282,10 @@ mod tests {
     fn what_does_not_chain_is_named() {
         let message = |tensors: &[Signature]| Mlp::find(tensors).unwrap_err().to_string();
         let broken = message(&chain(&[("a", 4, 3), ("b", 2, 7)]));
-        assert!(broken.contains("'a.weight' [4, 3] and 'b.weight' [2, 7]"), "{broken}");
+        assert!(
+            broken.contains("'a.weight' [4, 3] and 'b.weight' [2, 7]"),
+            "{broken}"
+        );
         assert!(broken.contains("--network"), "{broken}");
         let mut tensors = chain(&[("a", 4, 3)]);
         tensors.remove(0);

@@ -10,9 +10,7 @@ use std::ops::Range;
 use burn::tensor::{Device, Gradients, Tensor, TensorData, activation, module};
 use dwf::{
     artifact::value,
-    onnx::{
-        AttributeProto, GraphProto, NodeProto, ValueInfoProto, attribute_type, data_type,
-    },
+    onnx::{AttributeProto, GraphProto, NodeProto, ValueInfoProto, attribute_type, data_type},
 };
 
 use crate::random::Random;
@@ -45,15 +43,26 @@ pub struct VelocityTensor {
     start: Start,
 }
 
+impl VelocityTensor {
+    /// Whether it is a matrix, stored in half precision; vectors stay in single.
+    pub fn is_matrix(&self) -> bool {
+        self.shape.len() == 2
+    }
+}
+
 /// How a tensor is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     /// Uniform within 1 / sqrt(inputs): PyTorch's default for linear layers.
-    Uniform { inputs: usize },
+    Uniform {
+        inputs: usize,
+    },
     Ones,
     Zeros,
     /// Zero before training, so that the untrained flow stands still; else like `Uniform`.
-    Output { inputs: usize },
+    Output {
+        inputs: usize,
+    },
 }
 
 impl Velocity {
@@ -80,7 +89,11 @@ impl Velocity {
                 Start::Zeros | Start::Output { .. } => 0.0,
             }));
         }
-        Self { latent, width, weights }
+        Self {
+            latent,
+            width,
+            weights,
+        }
     }
 
     /// The tensors that make up the weights.
@@ -92,13 +105,22 @@ impl Velocity {
     pub fn evaluate(&self, x: &[f32], t: &[f32]) -> Vec<f32> {
         let device = Device::flex();
         let mut network = Burn::new(self, &device);
-        let v = network.velocity(rows(x.to_vec(), self.latent, &device), rows(t.to_vec(), 1, &device));
+        let v = network.velocity(
+            rows(x.to_vec(), self.latent, &device),
+            rows(t.to_vec(), 1, &device),
+        );
         to_vec(v)
     }
 
     /// The mean squared difference of v(x, t) and `target` ([batch, latent]), and its gradient by
     /// every weight.
-    pub fn loss_gradient(&self, x: Vec<f32>, t: Vec<f32>, target: Vec<f32>, gradient: &mut [f32]) -> f32 {
+    pub fn loss_gradient(
+        &self,
+        x: Vec<f32>,
+        t: Vec<f32>,
+        target: Vec<f32>,
+        gradient: &mut [f32],
+    ) -> f32 {
         let device = Device::flex().autodiff();
         let mut network = Burn::new(self, &device);
         let v = network.velocity(rows(x, self.latent, &device), rows(t, 1, &device));
@@ -113,7 +135,9 @@ impl Velocity {
 fn tensors(latent: usize, width: usize) -> Vec<VelocityTensor> {
     use Start::{Ones, Output, Uniform, Zeros};
     let (time, half) = (TIME_FEATURES, width / 2);
-    let concatenated = Uniform { inputs: latent + time };
+    let concatenated = Uniform {
+        inputs: latent + time,
+    };
     let table = [
         ("time1.weight", vec![1, time], Uniform { inputs: 1 }),
         ("time1.bias", vec![time], Uniform { inputs: 1 }),
@@ -124,22 +148,39 @@ fn tensors(latent: usize, width: usize) -> Vec<VelocityTensor> {
         ("input.weight", vec![latent, width], concatenated),
         ("norm1.weight", vec![width], Ones),
         ("norm1.bias", vec![width], Zeros),
-        ("hidden2.weight", vec![width, half], Uniform { inputs: width }),
+        (
+            "hidden2.weight",
+            vec![width, half],
+            Uniform { inputs: width },
+        ),
         ("hidden2.bias", vec![half], Uniform { inputs: width }),
         ("norm2.weight", vec![half], Ones),
         ("norm2.bias", vec![half], Zeros),
-        ("hidden3.weight", vec![half, width], Uniform { inputs: half }),
+        (
+            "hidden3.weight",
+            vec![half, width],
+            Uniform { inputs: half },
+        ),
         ("hidden3.bias", vec![width], Uniform { inputs: half }),
         ("norm3.weight", vec![width], Ones),
         ("norm3.bias", vec![width], Zeros),
-        ("output.weight", vec![width, latent], Output { inputs: width }),
+        (
+            "output.weight",
+            vec![width, latent],
+            Output { inputs: width },
+        ),
         ("output.bias", vec![latent], Output { inputs: width }),
     ];
     let mut end = 0;
     let place = |(name, shape, start): (_, Vec<usize>, _)| {
         let begin = end;
         end += shape.iter().product::<usize>();
-        VelocityTensor { name, shape, range: begin..end, start }
+        VelocityTensor {
+            name,
+            shape,
+            range: begin..end,
+            start,
+        }
     };
     table.into_iter().map(place).collect()
 }
@@ -167,7 +208,11 @@ trait Ops {
         let time = self.linear(time, "time2");
         let time = self.linear(time, "input_time");
         let mut h = self.linear_plus(x, "input", time);
-        for (norm, next) in [("norm1", "hidden2"), ("norm2", "hidden3"), ("norm3", "output")] {
+        for (norm, next) in [
+            ("norm1", "hidden2"),
+            ("norm2", "hidden3"),
+            ("norm3", "output"),
+        ] {
             h = self.norm(h, norm);
             h = self.gelu(h);
             h = self.linear(h, next);
@@ -194,13 +239,16 @@ impl Burn {
         let leaf = |tensor: &VelocityTensor| {
             let values = velocity.weights[tensor.range.clone()].to_vec();
             let data = TensorData::new(values, tensor.shape.clone());
-            if tensor.shape.len() == 2 {
+            if tensor.is_matrix() {
                 Leaf::Matrix(tracked(Tensor::from_data(data, device)))
             } else {
                 Leaf::Vector(tracked(Tensor::from_data(data, device)))
             }
         };
-        Self { leaves: tensors.iter().map(leaf).collect(), tensors }
+        Self {
+            leaves: tensors.iter().map(leaf).collect(),
+            tensors,
+        }
     }
 
     fn leaf(&self, layer: &str, part: &str) -> &Leaf {
@@ -257,7 +305,11 @@ impl Ops for Burn {
 }
 
 fn tracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.is_autodiff() { tensor.require_grad() } else { tensor }
+    if tensor.is_autodiff() {
+        tensor.require_grad()
+    } else {
+        tensor
+    }
 }
 
 fn rows(values: Vec<f32>, columns: usize, device: &Device) -> Tensor<2> {
@@ -303,7 +355,13 @@ impl Velocity {
 }
 
 impl Onnx {
-    fn node(&mut self, op: &str, inputs: &[&str], output: String, attribute: Option<AttributeProto>) -> String {
+    fn node(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        output: String,
+        attribute: Option<AttributeProto>,
+    ) -> String {
         self.nodes.push(NodeProto {
             input: inputs.iter().map(|input| input.to_string()).collect(),
             output: vec![output.clone()],
@@ -348,7 +406,12 @@ impl Ops for Onnx {
         };
         let inputs = [x, format!("{layer}.weight"), format!("{layer}.bias")];
         let inputs = inputs.each_ref().map(String::as_str);
-        self.node("LayerNormalization", &inputs, format!("{layer}.out"), Some(epsilon))
+        self.node(
+            "LayerNormalization",
+            &inputs,
+            format!("{layer}.out"),
+            Some(epsilon),
+        )
     }
 
     fn gelu(&mut self, x: String) -> String {

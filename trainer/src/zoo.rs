@@ -11,7 +11,8 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{
-    error::{Result, invalid, io},
+    error::{Error, Result, Status, invalid, io},
+    files::{self, Staging},
     network::{Mlp, Signature},
 };
 
@@ -68,7 +69,10 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(io("read the zoo", folder))? {
         let path = entry.map_err(io("read the zoo", folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
             files.push(path);
         }
     }
@@ -79,19 +83,27 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Adds one network; the first, in file `first`, decides the architecture.
 fn add(zoo: &mut Option<Zoo>, bytes: &[u8], first: &Path) -> Result<()> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
-        invalid(format!("not a safetensors file, or truncated ({e}); save the network again"))
+        invalid(format!(
+            "not a safetensors file, or truncated ({e}); save the network again"
+        ))
     })?;
     let signatures = signatures(&tensors)?;
     let zoo = match zoo {
         Some(zoo) => zoo,
         None => {
             let (mlp, layout) = Mlp::find(&signatures)?;
-            zoo.insert(Zoo { mlp, layout, weights: Vec::new() })
+            zoo.insert(Zoo {
+                mlp,
+                layout,
+                weights: Vec::new(),
+            })
         }
     };
     check(&signatures, &zoo.layout, first)?;
     for spec in zoo.layout.tensors() {
-        let view = tensors.tensor(&spec.name).expect("its signature was checked");
+        let view = tensors
+            .tensor(&spec.name)
+            .expect("its signature was checked");
         let values = decode(view.data(), spec.dtype);
         if let Some(i) = values.iter().position(|value| !value.is_finite()) {
             return Err(invalid(format!(
@@ -116,7 +128,11 @@ fn signatures(tensors: &SafeTensors<'_>) -> Result<Vec<Signature>> {
                 )));
             }
         };
-        Ok(Signature { name, shape: view.shape().to_vec(), dtype })
+        Ok(Signature {
+            name,
+            shape: view.shape().to_vec(),
+            dtype,
+        })
     };
     tensors.tensors().into_iter().map(signature).collect()
 }
@@ -138,7 +154,10 @@ fn check(signatures: &[Signature], layout: &Layout, first: &Path) -> Result<()> 
             )));
         }
     }
-    let missing = layout.tensors().iter().find(|spec| !signatures.iter().any(|s| s.name == spec.name));
+    let missing = layout
+        .tensors()
+        .iter()
+        .find(|spec| !signatures.iter().any(|s| s.name == spec.name));
     match missing {
         Some(spec) => Err(invalid(format!(
             "tensor '{}' of '{first}' is missing; all networks of a zoo must be alike",
@@ -152,9 +171,10 @@ fn check(signatures: &[Signature], layout: &Layout, first: &Path) -> Result<()> 
 fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
     let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     match dtype {
-        DType::F32 => {
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
+        DType::F32 => bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
         DType::F16 => halves().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
         DType::Bf16 => halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
     }
@@ -164,85 +184,96 @@ fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
     let values = values.iter();
     match dtype {
         DType::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
-        DType::F16 => values.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-        DType::Bf16 => values.flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        DType::F16 => values
+            .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+            .collect(),
+        DType::Bf16 => values
+            .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+            .collect(),
     }
 }
 
-/// Writes networks ([count, layout.len()] row-major) as `net-000.safetensors` and on into
-/// `folder`, which is made, and must be empty if it exists. They appear all or none: the folder is
-/// filled under another name and renamed.
-///
-/// Errors: IO; INVALID_ARGUMENT if the folder holds anything.
-pub fn write(folder: &Path, layout: &Layout, weights: &[f32], extra: &[(&str, &str)]) -> Result<()> {
-    check_empty(folder)?;
-    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(io("create", parent))?;
-    let staging = tempfile::Builder::new()
-        .prefix(".dwf-")
-        .tempdir_in(parent)
-        .map_err(io("create a folder in", parent))?;
-    let count = weights.len() / layout.len();
-    let digits = count.saturating_sub(1).to_string().len().max(3);
-    for (i, network) in weights.chunks_exact(layout.len()).enumerate() {
-        let path = staging.path().join(format!("net-{i:0digits$}.safetensors"));
-        fs::write(&path, serialize(layout, network)?).map_err(io("write", &path))?;
-    }
-    for (name, text) in extra {
-        let path = staging.path().join(name);
-        fs::write(&path, text).map_err(io("write", &path))?;
-    }
-    publish(staging, folder)
+/// A zoo being written: `net-000.safetensors` and on, in a folder that appears when it is done.
+pub struct Writer<'a> {
+    staging: Staging,
+    folder: PathBuf,
+    layout: &'a Layout,
+    digits: usize,
+    next: usize,
 }
 
-/// Whether `folder` can be written to: it does not exist, or is empty.
-///
-/// Errors: INVALID_ARGUMENT if it holds anything.
-pub fn check_empty(folder: &Path) -> Result<()> {
-    let occupied = match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-        Err(e) => return Err(io("read", folder)(e)),
-    };
-    if occupied {
-        return Err(invalid(format!(
-            "'{}' is not empty; name a new folder or empty this one",
-            folder.display()
-        )));
+impl<'a> Writer<'a> {
+    /// For `count` networks in `folder`, which must be empty if it exists.
+    ///
+    /// Errors: IO; INVALID_ARGUMENT if the folder holds anything.
+    pub fn new(folder: &Path, layout: &'a Layout, count: usize) -> Result<Self> {
+        files::check_empty(folder)?;
+        Ok(Self {
+            staging: Staging::beside(folder)?,
+            folder: folder.to_owned(),
+            layout,
+            digits: count.saturating_sub(1).to_string().len().max(3),
+            next: 0,
+        })
     }
-    Ok(())
-}
 
-fn publish(staging: tempfile::TempDir, folder: &Path) -> Result<()> {
-    // Temporary folders are private; a zoo is as readable as any folder the user makes.
-    let parent = staging.path().parent().expect("it was made in one").to_owned();
-    let permissions = fs::metadata(&parent).map_err(io("read", &parent))?.permissions();
-    fs::set_permissions(staging.path(), permissions).map_err(io("write", staging.path()))?;
-    // Renaming replaces an empty folder.
-    fs::rename(staging.path(), folder).map_err(io("write", folder))?;
-    let _ = staging.keep();
-    Ok(())
+    /// Adds one network, a flat vector, in the layout's types.
+    ///
+    /// Errors: IO; DIVERGED naming the tensor if a weight is out of its type's range.
+    pub fn add(&mut self, network: &[f32]) -> Result<()> {
+        let name = format!(
+            "net-{:0digits$}.safetensors",
+            self.next,
+            digits = self.digits
+        );
+        let bytes = serialize(self.layout, network).map_err(|e| e.at(&name))?;
+        self.next += 1;
+        self.staging.write(name, &bytes)
+    }
+
+    /// Adds a file that is no network.
+    ///
+    /// Errors: IO.
+    pub fn add_text(&self, name: &str, text: &str) -> Result<()> {
+        self.staging.write(name, text.as_bytes())
+    }
+
+    /// Makes the folder appear.
+    ///
+    /// Errors: IO.
+    pub fn finish(self) -> Result<()> {
+        self.staging.publish_folder(&self.folder)
+    }
 }
 
 fn serialize(layout: &Layout, network: &[f32]) -> Result<Vec<u8>> {
-    let data: Vec<Vec<u8>> = layout
-        .tensors()
+    let mut tensors = Vec::new();
+    for spec in layout.tensors() {
+        let bytes = encode(&network[spec.range()], spec.dtype);
+        if decode(&bytes, spec.dtype)
+            .iter()
+            .any(|value| !value.is_finite())
+        {
+            let what = format!(
+                "tensor '{}' is out of the range of {:?}",
+                spec.name, spec.dtype
+            );
+            return Err(Error::new(Status::Diverged, what));
+        }
+        tensors.push((spec, bytes));
+    }
+    let views: HashMap<&str, TensorView<'_>> = tensors
         .iter()
-        .map(|spec| encode(&network[spec.range()], spec.dtype))
-        .collect();
-    let views: HashMap<&str, TensorView<'_>> = layout
-        .tensors()
-        .iter()
-        .zip(&data)
-        .map(|(spec, data)| {
+        .map(|(spec, bytes)| {
             let dtype = match spec.dtype {
                 DType::F32 => Dtype::F32,
                 DType::F16 => Dtype::F16,
                 DType::Bf16 => Dtype::BF16,
             };
-            let view = TensorView::new(dtype, spec.shape.clone(), data);
+            let view = TensorView::new(dtype, spec.shape.clone(), bytes);
             (spec.name.as_str(), view.expect("the layout gives its size"))
         })
         .collect();
-    safetensors::serialize(views, None).map_err(|e| invalid(format!("cannot serialise: {e}")))
+    safetensors::serialize(views, None)
+        .map_err(|e| Error::new(Status::Internal, format!("cannot serialise: {e}")))
 }
