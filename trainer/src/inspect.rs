@@ -72,5 +72,5 @@ fn describe(metadata: &Metadata, latent: usize) -> String {
 }
 
 fn line(text: &mut String, key: &str, value: impl std::fmt::Display) {
-    writeln!(text, "  {key:<28}{value}").expect("strings grow");
+    writeln!(text, "  {key:<30}{value}").expect("strings grow");
 }

@@ -49,7 +49,7 @@ enum Command {
         /// Seed of everything random; the same seed gives the same artifact on the same machine
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// Optimiser steps of the flow; the default takes about half a minute for small networks
+        /// Optimiser steps of the flow; the default takes half a minute for small networks
         #[arg(long, default_value_t = dwf_trainer::flow::DEFAULT_STEPS)]
         steps: usize,
         /// How weights become latents

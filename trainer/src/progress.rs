@@ -1,8 +1,12 @@
-//! Progress on stderr: a bar on a terminal, else a line every tenth of the way.
+//! Progress on stderr: a bar on a terminal, else a line every tenth of the way,
+//! unless the stage is over within seconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Seconds that a stage may take without a word.
+const QUICK: f64 = 1.0;
 
 /// One stage's progress. Shared between threads.
 pub struct Progress {
@@ -39,6 +43,9 @@ impl Progress {
             }
         } else if done * 10 / self.total != (done - 1) * 10 / self.total {
             let seconds = self.bar.elapsed().as_secs_f64();
+            if seconds < QUICK {
+                return;
+            }
             let left = seconds / done as f64 * (self.total - done) as f64;
             let percent = done * 100 / self.total;
             eprintln!("{} {percent}%  {}  {left:.0} s left", self.stage, message());

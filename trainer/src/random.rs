@@ -32,6 +32,13 @@ impl Random {
         ((u128::from(self.0.next_u64()) * count as u128) >> 64) as usize
     }
 
+    /// Two different numbers, uniform in 0..count.
+    pub fn pair(&mut self, count: usize) -> [usize; 2] {
+        let first = self.index(count);
+        let second = self.index(count - 1);
+        [first, second + usize::from(second >= first)]
+    }
+
     /// Standard normals (Box-Muller).
     pub fn fill_normal(&mut self, values: &mut [f32]) {
         for pair in values.chunks_mut(2) {

@@ -65,7 +65,8 @@ pub fn table(quality: &BTreeMap<String, f64>) -> String {
     let mut line = |what: &str, values: [Option<&f64>; 2], note: &str| {
         if let Some(generated) = values[1] {
             let zoo = values[0].map_or(String::new(), |zoo| format!("{zoo:.4}"));
-            writeln!(text, "{what:<36}{zoo:>10}{generated:>12.4}  {note}").expect("strings grow");
+            let line = format!("{what:<36}{zoo:>10}{generated:>12.4}  {note}");
+            writeln!(text, "{}", line.trim_end()).expect("strings grow");
         }
     };
     let get = |key: &str| quality.get(key);
@@ -93,7 +94,7 @@ pub fn table(quality: &BTreeMap<String, f64>) -> String {
     line(
         "flow loss on held-out networks",
         [None, get(key::HELD_OUT_LOSS)],
-        "2 for no flow",
+        "a latent coordinate",
     );
     line(
         "variance in the basis",
