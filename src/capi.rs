@@ -25,29 +25,6 @@ use crate::{
     ode::{Grid, Method, Solver},
 };
 
-// SAFETY: integers, pointers and nullable function pointers, `struct_size` first.
-unsafe impl guard::AbiStruct for dwf_model_options {
-    const NAME: &'static str = "dwf_model_options";
-}
-unsafe impl guard::AbiStruct for dwf_model_info {
-    const NAME: &'static str = "dwf_model_info";
-}
-unsafe impl guard::AbiStruct for dwf_tensor_info {
-    const NAME: &'static str = "dwf_tensor_info";
-}
-unsafe impl guard::AbiStruct for dwf_sampler_options {
-    const NAME: &'static str = "dwf_sampler_options";
-}
-unsafe impl guard::AbiStruct for dwf_sampler_info {
-    const NAME: &'static str = "dwf_sampler_info";
-}
-unsafe impl guard::AbiStruct for dwf_sample_options {
-    const NAME: &'static str = "dwf_sample_options";
-}
-unsafe impl guard::AbiStruct for dwf_buffer {
-    const NAME: &'static str = "dwf_buffer";
-}
-
 /// An opened artifact: immutable, usable from any thread at any time.
 #[allow(non_camel_case_types, reason = "the name that C programs write")]
 pub struct dwf_model {
@@ -313,9 +290,11 @@ pub unsafe extern "C" fn dwf_sampler_free(sampler: *mut dwf_sampler) {
     unsafe { free(sampler) }
 }
 
-/// A caller's pointer that is handed back on any thread, as the caller agreed to.
+/// A caller's pointer, handed back on any thread.
 struct User(*mut c_void);
+// SAFETY: `dwf_set_log` asks for a pointer that is usable from any thread.
 unsafe impl Send for User {}
+// SAFETY: as above.
 unsafe impl Sync for User {}
 
 /// The shared end of the functions that make a handle.

@@ -1,4 +1,8 @@
-//! From latents to weights through the artifact's basis, panel by panel of columns.
+//! From latents to weights through the artifact's basis.
+//!
+//! The basis is read once a batch, in panels of columns. Few networks: rows of a panel stream from
+//! memory straight into the sums, which is bound by the memory's bandwidth. Many: a panel is packed
+//! into tiles that stay in cache while every group of networks is multiplied with them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,85 +11,89 @@ use rayon::prelude::*;
 
 use crate::{
     artifact::Basis,
+    error::Result,
+    kernel::{GROUP, Kernel, STREAMS, TILE},
+    memory::zeros,
     model::{Floats, Model},
     output::Writer,
 };
 
-/// Columns decoded at a time: k rows of it in f32 stay in the first-level cache for k about 100.
-const PANEL: usize = 64;
+/// Columns of a panel: its sums stay in the first-level cache, and a row of it is long enough
+/// for the processor to prefetch.
+const PANEL: usize = 2048;
 
-/// Columns a task takes, so that a network is worth splitting only when it is large.
-const TASK: usize = 256 * PANEL;
+/// From this many networks on, packing pays.
+const PACK_FROM: usize = GROUP + 2;
 
-/// Decodes `latents` ([rows, latent]) into networks `first_row..` of `writer`, in parallel on
-/// the current rayon pool if the network is large.
-///
-/// `Err(row)`: the first network, counted from `first_row`, with a weight that is not finite in
-/// the output's type.
-pub(crate) fn decode(
-    model: &Model,
-    latents: &[f32],
-    first_row: usize,
-    writer: &Writer,
-) -> Result<(), usize> {
-    let weights = model.metadata().layout.len();
-    let decoder = Decoder::new(model, latents);
-    let failed = AtomicUsize::new(usize::MAX);
-    let task = |start: usize| {
-        let mut scratch = decoder.scratch();
-        for start in (start..weights.min(start + TASK)).step_by(PANEL) {
+/// Decodes batches of latents; holds what can be prepared ahead.
+pub(crate) struct Decoder {
+    kernel: Kernel,
+    /// The latents times the scale of a linear basis; empty for others.
+    scaled: Box<[f32]>,
+}
+
+impl Decoder {
+    /// A decoder for up to `max_batch` latents of `model`.
+    ///
+    /// Errors: OUT_OF_MEMORY.
+    pub(crate) fn new(model: &Model, max_batch: usize) -> Result<Self> {
+        let rows = match model.basis() {
+            Basis::Linear { .. } => max_batch.next_multiple_of(GROUP),
+            _ => 0,
+        };
+        Ok(Self {
+            kernel: Kernel::detect(),
+            scaled: zeros(rows, model.latent().next_multiple_of(STREAMS))?,
+        })
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.scaled[..])
+    }
+
+    /// Decodes `latents` ([rows, latent]) into networks `first_row..` of `writer`, in parallel on
+    /// the current rayon pool if the network is large.
+    ///
+    /// `Err(row)`: the first network, counted from `first_row`, with a weight that is not finite in
+    /// the output's type.
+    pub(crate) fn decode(
+        &mut self,
+        model: &Model,
+        latents: &[f32],
+        first_row: usize,
+        writer: &Writer,
+    ) -> Result<(), usize> {
+        let batch = self.batch(model, latents);
+        let weights = model.metadata().layout.len();
+        let failed = AtomicUsize::new(usize::MAX);
+        let panel = |scratch: &mut Scratch, panel: usize| {
+            let start = panel * PANEL;
             let columns = PANEL.min(weights - start);
-            decoder.panel(start, columns, &mut scratch, |row, values| {
+            batch.panel(start, columns, scratch, &mut |row, values| {
                 if !writer.write(first_row + row, start, values) {
                     failed.fetch_min(row, Ordering::Relaxed);
                 }
             });
+        };
+        let panels = weights.div_ceil(PANEL);
+        if panels < 4 {
+            let mut scratch = Scratch::default();
+            (0..panels).for_each(|i| panel(&mut scratch, i));
+        } else {
+            (0..panels)
+                .into_par_iter()
+                .for_each_init(Scratch::default, panel);
         }
-    };
-    if weights <= TASK {
-        task(0);
-    } else {
-        let tasks = weights.div_ceil(TASK);
-        (0..tasks).into_par_iter().for_each(|i| task(i * TASK));
+        match failed.into_inner() {
+            usize::MAX => Ok(()),
+            row => Err(row),
+        }
     }
-    match failed.into_inner() {
-        usize::MAX => Ok(()),
-        row => Err(row),
-    }
-}
 
-/// The basis as typed slices of the mapping, and the latents of one batch.
-struct Decoder<'a> {
-    latent: usize,
-    latents: &'a [f32],
-    map: Map<'a>,
-}
-
-enum Map<'a> {
-    Identity,
-    Diagonal {
-        mean: Floats<'a>,
-        scale: Floats<'a>,
-    },
-    Linear {
-        components: Floats<'a>,
-        mean: Floats<'a>,
-        weights: usize,
-        /// The latents times the scale, [rows, latent].
-        scaled: Vec<f32>,
-    },
-}
-
-/// Memory of one task.
-struct Scratch {
-    mean: [f32; PANEL],
-    scale: [f32; PANEL],
-    components: Vec<[f32; PANEL]>,
-}
-
-impl<'a> Decoder<'a> {
-    fn new(model: &'a Model, latents: &'a [f32]) -> Self {
+    fn batch<'a>(&'a mut self, model: &'a Model, latents: &'a [f32]) -> Batch<'a> {
         let latent = model.latent();
+        let rows = latents.len() / latent;
         let map = match model.basis() {
             Basis::Identity => Map::Identity,
             Basis::Diagonal { mean, scale } => Map::Diagonal {
@@ -97,90 +105,216 @@ impl<'a> Decoder<'a> {
                 mean,
                 scale,
             } => {
-                let mut row = vec![0.0; latent];
-                model.floats(scale).read(0, &mut row);
-                let scaled = latents.iter().zip(row.iter().cycle());
-                Map::Linear {
+                self.scale(model.floats(scale), latents, latent);
+                Map::Linear(Linear {
+                    kernel: self.kernel,
                     components: model.floats(components),
                     mean: model.floats(mean),
                     weights: model.metadata().layout.len(),
-                    scaled: scaled.map(|(z, scale)| z * scale).collect(),
-                }
+                    latent,
+                    scaled: &self.scaled,
+                })
             }
         };
-        Self {
+        Batch {
+            rows,
             latent,
             latents,
             map,
         }
     }
 
-    fn scratch(&self) -> Scratch {
-        let rows = match self.map {
-            Map::Linear { .. } => self.latent,
-            _ => 0,
-        };
-        Scratch {
-            mean: [0.0; PANEL],
-            scale: [0.0; PANEL],
-            components: vec![[0.0; PANEL]; rows],
-        }
-    }
-
-    /// Computes columns `start..start + columns` of every row.
-    fn panel(
-        &self,
-        start: usize,
-        columns: usize,
-        scratch: &mut Scratch,
-        mut emit: impl FnMut(usize, &[f32]),
-    ) {
-        let rows = self.latents.chunks_exact(self.latent).enumerate();
-        match &self.map {
-            Map::Identity => rows.for_each(|(i, z)| emit(i, &z[start..start + columns])),
-            Map::Diagonal { mean, scale } => {
-                mean.read(start, &mut scratch.mean[..columns]);
-                scale.read(start, &mut scratch.scale[..columns]);
-                for (i, z) in rows {
-                    let mut values = scratch.mean;
-                    let z = &z[start..start + columns];
-                    for ((value, scale), z) in values.iter_mut().zip(&scratch.scale).zip(z) {
-                        *value += scale * z;
-                    }
-                    emit(i, &values[..columns]);
-                }
-            }
-            Map::Linear {
-                components,
-                mean,
-                weights,
-                scaled,
-            } => {
-                mean.read(start, &mut scratch.mean[..columns]);
-                for (k, row) in scratch.components.iter_mut().enumerate() {
-                    components.read(k * weights + start, &mut row[..columns]);
-                }
-                for (i, z) in scaled.chunks_exact(self.latent).enumerate() {
-                    let mut values = scratch.mean;
-                    for (z, component) in z.iter().zip(&scratch.components) {
-                        for (value, component) in values.iter_mut().zip(component) {
-                            *value += z * component;
-                        }
-                    }
-                    emit(i, &values[..columns]);
-                }
+    /// Stores scale * latents group by group: [groups][latent, padded][GROUP].
+    fn scale(&mut self, scale: Floats, latents: &[f32], latent: usize) {
+        let padded = latent.next_multiple_of(STREAMS);
+        self.scaled.fill(0.0);
+        for (i, row) in latents.chunks_exact(latent).enumerate() {
+            let group = &mut self.scaled[i / GROUP * GROUP * padded..][..GROUP * padded];
+            for (k, z) in row.iter().enumerate() {
+                group[k * GROUP + i % GROUP] = z * scale.get(k);
             }
         }
     }
 }
 
+/// The basis as typed slices of the mapping, and the latents of one batch.
+struct Batch<'a> {
+    rows: usize,
+    latent: usize,
+    latents: &'a [f32],
+    map: Map<'a>,
+}
+
+enum Map<'a> {
+    Identity,
+    Diagonal { mean: Floats<'a>, scale: Floats<'a> },
+    Linear(Linear<'a>),
+}
+
+struct Linear<'a> {
+    kernel: Kernel,
+    components: Floats<'a>,
+    mean: Floats<'a>,
+    weights: usize,
+    latent: usize,
+    scaled: &'a [f32],
+}
+
+/// Memory of one thread, sized on first use.
+#[derive(Default)]
+struct Scratch {
+    mean: Vec<f32>,
+    sums: Vec<f32>,
+    rows: Vec<f32>,
+    tiles: Vec<[f32; TILE]>,
+}
+
+/// Takes the finished columns of one network.
+type Emit<'a> = &'a mut dyn FnMut(usize, &[f32]);
+
+impl Batch<'_> {
+    /// Computes columns `start..start + columns` of every network.
+    fn panel(&self, start: usize, columns: usize, scratch: &mut Scratch, emit: Emit) {
+        match &self.map {
+            Map::Identity => {
+                for (i, z) in self.latents.chunks_exact(self.latent).enumerate() {
+                    emit(i, &z[start..start + columns]);
+                }
+            }
+            Map::Diagonal { mean, scale } => {
+                self.diagonal(mean, scale, start, columns, scratch, emit);
+            }
+            Map::Linear(linear) if self.rows < PACK_FROM => {
+                linear.stream(self.rows, start, columns, scratch, emit);
+            }
+            Map::Linear(linear) => linear.packed(self.rows, start, columns, scratch, emit),
+        }
+    }
+
+    fn diagonal(
+        &self,
+        mean: &Floats,
+        scale: &Floats,
+        start: usize,
+        columns: usize,
+        scratch: &mut Scratch,
+        emit: Emit,
+    ) {
+        let mean = mean.read(start, columns, &mut scratch.mean);
+        let scale = scale.read(start, columns, &mut scratch.rows);
+        scratch.sums.resize(columns, 0.0);
+        for (i, z) in self.latents.chunks_exact(self.latent).enumerate() {
+            let z = &z[start..start + columns];
+            let values = scratch.sums.iter_mut().zip(mean).zip(scale).zip(z);
+            for (((value, mean), scale), z) in values {
+                *value = mean + scale * z;
+            }
+            emit(i, &scratch.sums);
+        }
+    }
+}
+
+impl Linear<'_> {
+    /// For few networks: every row of the components is read once and added to all sums.
+    fn stream(&self, rows: usize, start: usize, columns: usize, scratch: &mut Scratch, emit: Emit) {
+        let Scratch {
+            mean,
+            sums,
+            rows: converted,
+            ..
+        } = scratch;
+        let mean = self.mean.read(start, columns, mean);
+        sums.clear();
+        (0..rows).for_each(|_| sums.extend_from_slice(mean));
+        converted.resize(STREAMS * PANEL, 0.0);
+        for k in (0..self.latent).step_by(STREAMS) {
+            let mut buffers = converted.chunks_exact_mut(PANEL);
+            let streams: [&[f32]; STREAMS] = std::array::from_fn(|j| {
+                let buffer = buffers.next().expect("one buffer a stream");
+                // Behind the last component the factors are zero: any finite row will do.
+                let k = (k + j).min(self.latent - 1);
+                self.components
+                    .read_into(k * self.weights + start, &mut buffer[..columns])
+            });
+            for (i, sums) in sums.chunks_exact_mut(columns).enumerate() {
+                let z = std::array::from_fn(|j| self.factor(i, k + j));
+                self.kernel.accumulate(z, streams, sums);
+            }
+        }
+        for (i, sums) in sums.chunks_exact(columns).enumerate() {
+            emit(i, sums);
+        }
+    }
+
+    /// For many networks: the panel is packed into tiles and multiplied group by group.
+    fn packed(&self, rows: usize, start: usize, columns: usize, scratch: &mut Scratch, emit: Emit) {
+        let width = columns.next_multiple_of(TILE);
+        scratch.mean.resize(PANEL, 0.0);
+        self.mean.read_into(start, &mut scratch.mean[..columns]);
+        self.pack(start, columns, scratch);
+        scratch.sums.resize(GROUP * PANEL, 0.0);
+        let padded = self.latent.next_multiple_of(STREAMS);
+        for first in (0..rows).step_by(GROUP) {
+            let z: &[[f32; GROUP]] =
+                bytemuck::cast_slice(&self.scaled[first * padded..][..GROUP * self.latent]);
+            let (sums, _) = scratch.sums.as_chunks_mut::<PANEL>();
+            let sums: &mut [[f32; PANEL]; GROUP] = sums.try_into().expect("the sums of one group");
+            for sums in sums.iter_mut() {
+                sums[..width].copy_from_slice(&scratch.mean[..width]);
+            }
+            for (t, tile) in scratch.tiles.chunks_exact(self.latent).enumerate() {
+                let out = sums.each_mut().map(|sums| &mut sums.as_chunks_mut().0[t]);
+                self.kernel.multiply(z, tile, out);
+            }
+            for (i, sums) in (first..rows).zip(sums.iter()) {
+                emit(i, &sums[..columns]);
+            }
+        }
+    }
+
+    /// Packs columns `start..start + columns` as [tiles][latent][TILE], padded with zeros.
+    fn pack(&self, start: usize, columns: usize, scratch: &mut Scratch) {
+        let tiles = columns.div_ceil(TILE);
+        scratch.rows.resize(PANEL, 0.0);
+        scratch.tiles.resize(tiles * self.latent, [0.0; TILE]);
+        for k in 0..self.latent {
+            let row = &mut scratch.rows[..tiles * TILE];
+            row[columns..].fill(0.0);
+            self.components
+                .read_into(k * self.weights + start, &mut row[..columns]);
+            for (t, chunk) in row.as_chunks().0.iter().enumerate() {
+                scratch.tiles[t * self.latent + k] = *chunk;
+            }
+        }
+    }
+
+    /// Scaled latent `k` of network `row`; zero behind the last one.
+    fn factor(&self, row: usize, k: usize) -> f32 {
+        let padded = self.latent.next_multiple_of(STREAMS);
+        self.scaled[(row / GROUP * padded + k) * GROUP + row % GROUP]
+    }
+}
+
 impl Floats<'_> {
-    /// Reads elements from `start` into `to`.
-    fn read(&self, start: usize, to: &mut [f32]) {
+    fn get(&self, i: usize) -> f32 {
+        match self {
+            Floats::F32(from) => from[i],
+            Floats::F16(from) => from[i].to_f32(),
+        }
+    }
+
+    /// Elements from `start` as f32, in `buffer`.
+    fn read<'b>(&self, start: usize, count: usize, buffer: &'b mut Vec<f32>) -> &'b [f32] {
+        buffer.resize(count.max(buffer.len()), 0.0);
+        self.read_into(start, &mut buffer[..count])
+    }
+
+    fn read_into<'b>(&self, start: usize, to: &'b mut [f32]) -> &'b [f32] {
         let end = start + to.len();
         match self {
             Floats::F32(from) => to.copy_from_slice(&from[start..end]),
             Floats::F16(from) => from[start..end].convert_to_f32_slice(to),
         }
+        to
     }
 }

@@ -16,6 +16,7 @@
 //! along the velocity, and [`Sampler`] decodes them into an [`Output`].
 
 pub mod artifact;
+pub mod capi;
 pub mod condition;
 pub mod error;
 pub mod layout;
@@ -26,9 +27,9 @@ pub mod ode;
 pub mod onnx;
 pub mod runtime;
 
-mod capi;
 mod decode;
 mod guidance;
+mod kernel;
 mod memory;
 mod model;
 mod output;

@@ -29,6 +29,7 @@ pub struct Runtime {
 
 // SAFETY: OrtEnv is documented as safe to share between threads.
 unsafe impl Send for Runtime {}
+// SAFETY: as above.
 unsafe impl Sync for Runtime {}
 
 static LOADED: Mutex<Option<&'static Runtime>> = Mutex::new(None);

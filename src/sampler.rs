@@ -3,7 +3,7 @@
 use std::{fmt, ops::Range, path::PathBuf};
 
 use crate::{
-    decode::decode,
+    decode::Decoder,
     error::{Error, Result, Status},
     guidance::{Guide, Guided, unconditional_row},
     log::{self, Level},
@@ -141,6 +141,7 @@ pub struct Sampler {
     /// Velocities without condition, while guidance is at work; empty if it cannot be.
     unconditional: Box<[f32]>,
     workspace: ode::Workspace,
+    decoder: Decoder,
     threads: usize,
     max_batch: usize,
     runtime: &'static Runtime,
@@ -174,6 +175,7 @@ impl Sampler {
             state: zeros(max_batch, model.latent())?,
             unconditional: zeros(if guidable { max_batch } else { 0 }, model.latent())?,
             workspace: ode::Workspace::default(),
+            decoder: Decoder::new(model, max_batch)?,
             threads,
             max_batch,
             runtime,
@@ -191,6 +193,7 @@ impl Sampler {
             workspace_bytes: size_of_val(&self.state[..])
                 + size_of_val(&self.unconditional[..])
                 + self.workspace.bytes()
+                + self.decoder.bytes()
                 + self.session.bytes(),
             onnxruntime_version: self.runtime.version.clone(),
             onnxruntime_path: self.runtime.path.clone(),
@@ -285,7 +288,10 @@ impl Sampler {
                 "left the finite numbers while integrating; use more steps",
             ));
         }
-        let decode = || decode(&self.model, state, rows.start, &call.writer);
+        let mut decode = || {
+            self.decoder
+                .decode(&self.model, state, rows.start, &call.writer)
+        };
         match &self.pool {
             Some(pool) => pool.install(decode),
             None => decode(),

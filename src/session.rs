@@ -88,6 +88,7 @@ impl Session {
         threads: usize,
     ) -> Result<Self> {
         let api = ort::api();
+        // SAFETY: `out` is written before it is read.
         let memory = MemoryInfo::create(|out| unsafe {
             (api.CreateCpuMemoryInfo)(
                 sys::OrtAllocatorType::OrtDeviceAllocator,
@@ -153,6 +154,7 @@ impl Session {
 
     fn bind(&mut self, rows: usize) -> Result<OrtBinding> {
         let api = ort::api();
+        // SAFETY: the session is live.
         let binding =
             OrtBinding::create(|out| unsafe { (api.CreateIoBinding)(self.session.as_ptr(), out) })?;
         let Buffers {
@@ -271,6 +273,7 @@ impl Initializers {
 
 fn session_options(threads: usize) -> Result<SessionOptions> {
     let api = ort::api();
+    // SAFETY: `out` is written before it is read.
     let options = SessionOptions::create(|out| unsafe { (api.CreateSessionOptions)(out) })?;
     let ptr = options.as_ptr();
     // SAFETY: `options` is live and the strings are constants.

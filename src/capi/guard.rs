@@ -103,6 +103,20 @@ pub(super) unsafe trait AbiStruct: Copy {
     const NAME: &'static str;
 }
 
+macro_rules! abi_structs {
+    ($($name:ident)*) => {$(
+        // SAFETY: integers, pointers and nullable function pointers, `struct_size` first.
+        unsafe impl AbiStruct for super::types::$name {
+            const NAME: &'static str = stringify!($name);
+        }
+    )*};
+}
+
+abi_structs! {
+    dwf_model_options dwf_model_info dwf_tensor_info dwf_sampler_options dwf_sampler_info
+    dwf_sample_options dwf_buffer
+}
+
 /// No struct of any version is larger; it bounds what a wrong `struct_size` makes us read.
 const MAX_STRUCT_SIZE: usize = 4096;
 
