@@ -13,6 +13,9 @@ use crate::{
     random::Random,
 };
 
+/// Random streams of the networks begin here, clear of the other stages'.
+const STREAMS: u64 = 1 << 32;
+
 /// For each hidden layer the old unit that stands at each new place.
 pub type Permutations = Vec<Vec<usize>>;
 
@@ -24,7 +27,12 @@ pub fn align(networks: &mut [f32], size: usize, mlp: &Mlp, seed: u64, done: impl
         .par_chunks_exact_mut(size)
         .enumerate()
         .for_each(|(i, weights)| {
-            let permutations = match_weights(mlp, reference, weights, Random::new(seed, i as u64));
+            let permutations = match_weights(
+                mlp,
+                reference,
+                weights,
+                Random::new(seed, STREAMS + i as u64),
+            );
             weights.copy_from_slice(&permute(mlp, weights, &permutations));
             done();
         });

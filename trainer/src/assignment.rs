@@ -147,7 +147,7 @@ mod tests {
             }
             for i in 0..k {
                 visit(k - 1, order, least, costs);
-                order.swap(if k % 2 == 0 { i } else { 0 }, k - 1);
+                order.swap(if k.is_multiple_of(2) { i } else { 0 }, k - 1);
             }
         }
         let mut least = f64::INFINITY;

@@ -29,8 +29,8 @@ pub struct FlowOptions {
 pub struct Flow {
     /// Its velocity network, with the moving average of the weights.
     pub velocity: Velocity,
-    /// Its loss on the held-out latents: mean square a coordinate. A flow that stands still has 1
-    /// + their mean square; from there the loss falls while the flow learns what all networks have
+    /// Its loss on the held-out latents: mean square a coordinate. A flow that stands still has
+    /// their mean square plus 1; from there the loss falls while the flow learns what all networks have
     /// in common, and rises again while it learns these networks.
     pub held_out_loss: f64,
 }

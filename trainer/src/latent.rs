@@ -156,13 +156,16 @@ impl Basis {
     }
 }
 
+/// The mean of every coordinate. Taken about the first network, so that it is exact, and every
+/// deviation from it zero, where the networks are equal.
 fn mean(networks: &[f32], size: usize) -> Vec<f64> {
     let count = (networks.len() / size) as f64;
-    let mut mean = vec![0f64; size];
+    let first: Vec<f64> = networks[..size].iter().map(|w| f64::from(*w)).collect();
+    let mut mean = first.clone();
     for network in networks.chunks_exact(size) {
-        mean.iter_mut()
-            .zip(network)
-            .for_each(|(mean, w)| *mean += f64::from(*w) / count);
+        for ((mean, w), first) in mean.iter_mut().zip(network).zip(&first) {
+            *mean += (f64::from(*w) - first) / count;
+        }
     }
     mean
 }

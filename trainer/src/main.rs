@@ -1,5 +1,11 @@
 //! The command `dwf`.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "commands talk to people"
+)]
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,

@@ -1,6 +1,8 @@
 //! Progress on stderr: a bar on a terminal, else a line every tenth of the way,
 //! unless the stage is over within seconds.
 
+#![allow(clippy::print_stderr, reason = "progress goes there")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,7 +39,7 @@ impl Progress {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         if !self.bar.is_hidden() {
             // Messages cost more than steps of training can spare.
-            if done % 16 == 0 || done == self.total {
+            if done.is_multiple_of(16) || done == self.total {
                 self.bar.set_message(message());
                 self.bar.set_position(done);
             }
