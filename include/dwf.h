@@ -115,6 +115,9 @@
 // Solver: classical Runge-Kutta, 4 evaluations a step.
 #define DWF_SOLVER_RK4 4
 
+// Solver: Dormand-Prince 5(4), steps chosen for every network from `tolerance`.
+#define DWF_SOLVER_DOPRI5 5
+
 // Grid: equal steps in time.
 #define DWF_GRID_UNIFORM 1
 
@@ -185,7 +188,7 @@ typedef struct dwf_model_info {
     uint64_t condition_size;
     // Steps of the default solver.
     uint64_t steps;
-    // Evaluations of the velocity network that the default solver needs.
+    // Evaluations of the velocity network that the default solver needs; 0: each network's own.
     uint64_t evaluations;
     // Relative error of the default solver's weights against a fine solution; NaN: not measured.
     double solver_error;
@@ -242,7 +245,7 @@ typedef struct dwf_sampler_options {
     int32_t device_id;
     // Threads; 0: one a core.
     uint32_t threads;
-    // Most networks generated at a time; it bounds the workspace. 0: 128.
+    // Most networks generated at a time; it bounds the workspace. 0: 64 a thread.
     uint32_t max_batch;
 } dwf_sampler_options;
 
@@ -266,8 +269,9 @@ typedef struct dwf_sampler_info {
     const char *onnxruntime_path;
 } dwf_sampler_info;
 
-// Told before every evaluation of the velocity network how many of `total` are done. Nonzero
-// cancels. It runs on the thread that called `dwf_sample`.
+// Told how many of `total` evaluations of the velocity network have begun, before each one that
+// the thread that called `dwf_sample` makes, and on that thread. `total` is 0 where an adaptive
+// solver finds out on the way. Nonzero cancels.
 typedef int32_t (*dwf_progress_callback)(void *user, uint64_t done, uint64_t total);
 
 // What to generate. Zero means default.
@@ -284,8 +288,10 @@ typedef struct dwf_sample_options {
     uint32_t solver;
     // `DWF_GRID_*`; 0: the artifact's.
     uint32_t grid;
-    // Steps; 0: the artifact's.
+    // Steps on the grid; 0: the artifact's.
     uint64_t steps;
+    // Error a step of `DWF_SOLVER_DOPRI5`, 1e-6 to 0.1; 0: the artifact's, or 1e-4.
+    double tolerance;
     // Conditions, row-major [condition_rows, condition_size]; NULL: unconditional.
     const float *condition;
     // 1: one row for all networks; `count`: a row a network.

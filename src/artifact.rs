@@ -129,6 +129,7 @@ impl Description {
             .ok_or_else(|| Error::artifact("the ONNX file has no graph"))?;
         let latent = check_signature(graph, &metadata)?;
         let (weights, sidecar_name) = external_weights(graph)?;
+        refuse_hidden_files(graph)?;
         Ok(Self {
             metadata,
             latent,
@@ -248,6 +249,28 @@ fn external_weights(graph: &GraphProto) -> Result<(Vec<Weight>, String)> {
     let name = sidecar
         .ok_or_else(|| Error::artifact("no initialiser lies in a sidecar; its tensors must"))?;
     Ok((weights, name.to_owned()))
+}
+
+/// Refuses external tensors elsewhere than among the initialisers: ONNX Runtime would look for
+/// their files itself.
+fn refuse_hidden_files(graph: &GraphProto) -> Result<()> {
+    for node in &graph.node {
+        for attribute in &node.attribute {
+            let constant = attribute.t.as_ref();
+            let subgraph = attribute.g.as_ref();
+            let mut tensors = constant
+                .into_iter()
+                .chain(subgraph.iter().flat_map(|graph| &graph.initializer));
+            if tensors.any(TensorProto::is_external) {
+                return Err(Error::artifact(format!(
+                    "node '{}' has a tensor in a file; only the graph's initialisers may",
+                    node.name()
+                )));
+            }
+            subgraph.map_or(Ok(()), refuse_hidden_files)?;
+        }
+    }
+    Ok(())
 }
 
 /// The external location, if it cannot lead out of the artifact's folder.

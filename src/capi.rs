@@ -424,6 +424,10 @@ fn solver(options: &dwf_sample_options, default: Solver) -> Result<Solver> {
             0 => default.steps,
             steps => usize::try_from(steps).unwrap_or(usize::MAX),
         },
+        tolerance: match options.tolerance {
+            0.0 => default.tolerance,
+            tolerance => tolerance,
+        },
     })
 }
 
@@ -506,7 +510,7 @@ impl dwf_model {
             latent_size: self.model.latent() as u64,
             condition_size: condition.map_or(0, |condition| condition.size() as u64),
             steps: metadata.solver.steps as u64,
-            evaluations: metadata.solver.solver().evaluations() as u64,
+            evaluations: metadata.solver.solver().evaluations().unwrap_or(0) as u64,
             solver_error: metadata.solver.relative_error.unwrap_or(f64::NAN),
             source_std: metadata.source.std,
             solver: metadata.solver.method as u32,

@@ -7,7 +7,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::slice::HalfFloatSliceExt;
-use rayon::prelude::*;
 
 use crate::{
     artifact::Basis,
@@ -16,6 +15,7 @@ use crate::{
     memory::zeros,
     model::{Floats, Model},
     output::Writer,
+    team::Team,
 };
 
 /// Columns of a panel: its sums stay in the first-level cache, and a row of it is long enough
@@ -30,13 +30,15 @@ pub(crate) struct Decoder {
     kernel: Kernel,
     /// The latents times the scale of a linear basis; empty for others.
     scaled: Box<[f32]>,
+    /// One a thread.
+    scratches: Vec<Scratch>,
 }
 
 impl Decoder {
-    /// A decoder for up to `max_batch` latents of `model`.
+    /// A decoder for up to `max_batch` latents of `model` on `threads` threads.
     ///
     /// Errors: OUT_OF_MEMORY.
-    pub(crate) fn new(model: &Model, max_batch: usize) -> Result<Self> {
+    pub(crate) fn new(model: &Model, max_batch: usize, threads: usize) -> Result<Self> {
         let rows = match model.basis() {
             Basis::Linear { .. } => max_batch.next_multiple_of(GROUP),
             _ => 0,
@@ -44,47 +46,53 @@ impl Decoder {
         Ok(Self {
             kernel: Kernel::detect(),
             scaled: zeros(rows, model.latent().next_multiple_of(STREAMS))?,
+            scratches: (0..threads).map(|_| Scratch::default()).collect(),
         })
     }
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&self.scaled[..])
+        let scratches: usize = self.scratches.iter().map(Scratch::bytes).sum();
+        size_of_val(&self.scaled[..]) + scratches
     }
 
-    /// Decodes `latents` ([rows, latent]) into networks `first_row..` of `writer`, in parallel on
-    /// the current rayon pool if the network is large.
+    /// Decodes `latents` ([rows, latent]) into networks `first_row..` of `writer`, on all of
+    /// `team` if the network is large.
     ///
     /// `Err(row)`: the first network, counted from `first_row`, with a weight that is not finite in
     /// the output's type.
     pub(crate) fn decode(
         &mut self,
+        team: &Team,
         model: &Model,
         latents: &[f32],
         first_row: usize,
         writer: &Writer,
     ) -> Result<(), usize> {
-        let batch = self.batch(model, latents);
         let weights = model.metadata().layout.len();
-        let failed = AtomicUsize::new(usize::MAX);
-        let panel = |scratch: &mut Scratch, panel: usize| {
-            let start = panel * PANEL;
-            let columns = PANEL.min(weights - start);
-            batch.panel(start, columns, scratch, &mut |row, values| {
-                if !writer.write(first_row + row, start, values) {
-                    failed.fetch_min(row, Ordering::Relaxed);
-                }
-            });
-        };
         let panels = weights.div_ceil(PANEL);
-        if panels < 4 {
-            let mut scratch = Scratch::default();
-            (0..panels).for_each(|i| panel(&mut scratch, i));
-        } else {
-            (0..panels)
-                .into_par_iter()
-                .for_each_init(Scratch::default, panel);
-        }
+        let mut scratches = std::mem::take(&mut self.scratches);
+        let batch = self.batch(model, latents);
+        let next = AtomicUsize::new(0);
+        let failed = AtomicUsize::new(usize::MAX);
+        let work = |scratch: &mut Scratch| {
+            while let panel = next.fetch_add(1, Ordering::Relaxed)
+                && panel < panels
+            {
+                let start = panel * PANEL;
+                let columns = PANEL.min(weights - start);
+                batch.panel(start, columns, scratch, &mut |row, values| {
+                    if !writer.write(first_row + row, start, values) {
+                        failed.fetch_min(row, Ordering::Relaxed);
+                    }
+                });
+            }
+        };
+        let (mine, others) = scratches.split_at_mut(1);
+        // Waking a helper is not worth it for a panel or two.
+        let helpers = others.len().min(panels / 2);
+        team.run(|| work(&mut mine[0]), others[..helpers].iter_mut(), work);
+        self.scratches = scratches;
         match failed.into_inner() {
             usize::MAX => Ok(()),
             row => Err(row),
@@ -167,6 +175,15 @@ struct Scratch {
     sums: Vec<f32>,
     rows: Vec<f32>,
     tiles: Vec<[f32; TILE]>,
+}
+
+impl Scratch {
+    fn bytes(&self) -> usize {
+        size_of_val(&self.mean[..])
+            + size_of_val(&self.sums[..])
+            + size_of_val(&self.rows[..])
+            + size_of_val(&self.tiles[..])
+    }
 }
 
 /// Takes the finished columns of one network.

@@ -4,8 +4,8 @@ use crate::{
     error::{Error, Result},
     model::Model,
     ode::Velocity,
-    sampler::Meter,
-    session::Session,
+    progress::{Callback, Meter},
+    session::Evaluator,
 };
 
 /// The conditions of one call, checked.
@@ -116,27 +116,28 @@ fn repeat(row: &[f32], to: &mut [f32]) {
 }
 
 /// The velocity of one batch: the network under its conditions, with guidance and progress.
-pub(crate) struct Guided<'a, 'm> {
-    pub(crate) session: &'a mut Session,
+pub(crate) struct Guided<'a, 'c> {
+    pub(crate) evaluator: &'a mut Evaluator,
     pub(crate) guide: &'a Guide<'a>,
     pub(crate) first: usize,
     pub(crate) unconditional: &'a mut [f32],
-    pub(crate) progress: &'a mut Meter<'m>,
+    pub(crate) meter: &'a Meter,
+    pub(crate) callback: Option<Callback<'c>>,
 }
 
 impl Velocity for Guided<'_, '_> {
-    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()> {
-        self.progress.tick()?;
+    fn evaluate(&mut self, t: &[f32], x: &[f32], v: &mut [f32]) -> Result<()> {
+        self.meter.tick(&mut self.callback)?;
         self.guide
-            .write(self.first, self.session.condition_mut(x.len()));
-        self.session.evaluate(t, x, v)?;
+            .write(self.first, self.evaluator.condition_mut(x.len()));
+        self.evaluator.evaluate(t, x, v)?;
         let Some((row, scale)) = self.guide.guidance else {
             return Ok(());
         };
-        self.progress.tick()?;
-        repeat(row, self.session.condition_mut(x.len()));
+        self.meter.tick(&mut self.callback)?;
+        repeat(row, self.evaluator.condition_mut(x.len()));
         let without = &mut self.unconditional[..x.len()];
-        self.session.evaluate(t, x, without)?;
+        self.evaluator.evaluate(t, x, without)?;
         for (v, without) in v.iter_mut().zip(without) {
             *v = *without + scale * (*v - *without);
         }

@@ -33,13 +33,15 @@ mod kernel;
 mod memory;
 mod model;
 mod output;
+mod progress;
 mod sampler;
 mod session;
+mod team;
 
 pub use error::{Error, Result, Status};
 pub use model::{Model, ModelOptions};
 pub use output::Output;
+pub use progress::{Flow, Progress};
 pub use sampler::{
-    Device, Flow, MAX_BATCH, MAX_THREADS, Progress, SampleOptions, Sampler, SamplerInfo,
-    SamplerOptions,
+    Device, MAX_BATCH, MAX_THREADS, SampleOptions, Sampler, SamplerInfo, SamplerOptions,
 };

@@ -9,7 +9,7 @@ use crate::{
     condition::Condition,
     error::{Error, Result, Status},
     layout::{Layout, TensorSpec},
-    ode::{Grid, MAX_STEPS, Method, Solver},
+    ode::{DEFAULT_TOLERANCE, Grid, Method, Solver},
     onnx::StringStringEntryProto,
 };
 
@@ -70,6 +70,9 @@ pub struct DefaultSolver {
     pub steps: usize,
     /// Where the steps lie.
     pub grid: Grid,
+    /// Tolerance of an adaptive method.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: f64,
     /// Relative error of generated weights against a fine solution; `None`: not measured.
     pub relative_error: Option<f64>,
 }
@@ -81,6 +84,7 @@ impl DefaultSolver {
             method: self.method,
             steps: self.steps,
             grid: self.grid,
+            tolerance: self.tolerance,
         }
     }
 }
@@ -160,8 +164,8 @@ impl Metadata {
         if !(self.source.std > 0.0 && self.source.std.is_finite()) {
             return fail("dwf.source", format!("std is {}", self.source.std));
         }
-        if !(1..=MAX_STEPS).contains(&self.solver.steps) {
-            return fail("dwf.solver", format!("{} steps", self.solver.steps));
+        if let Err(e) = self.solver.solver().check() {
+            return fail("dwf.solver", e.message().to_owned());
         }
         if let Some(condition) = &self.condition {
             condition
@@ -174,6 +178,10 @@ impl Metadata {
         }
         Ok(())
     }
+}
+
+fn default_tolerance() -> f64 {
+    DEFAULT_TOLERANCE
 }
 
 fn check_format(text: &str) -> Result<()> {

@@ -1,11 +1,21 @@
 //! Explicit Runge-Kutta integration of dx/dt = v(x, t) from t = 0 to t = 1.
 
+mod adaptive;
+
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// Most steps a fixed grid may have; far beyond what any flow needs, it bounds hostile input.
 pub const MAX_STEPS: usize = 100_000;
+
+/// Tolerances that an adaptive method accepts; a float32 state cannot do better than the first.
+pub const TOLERANCES: RangeInclusive<f64> = 1e-6..=0.1;
+
+/// An adaptive method's tolerance where none is given.
+pub const DEFAULT_TOLERANCE: f64 = 1e-4;
 
 /// The integration method.
 #[repr(u32)]
@@ -20,17 +30,26 @@ pub enum Method {
     Heun = 3,
     /// The classical Runge-Kutta method: fourth order, 4 evaluations a step.
     Rk4 = 4,
+    /// Dormand-Prince 5(4) with a step of its own for every row, chosen from its error estimate;
+    /// 6 evaluations a step.
+    Dopri5 = 5,
 }
 
 impl Method {
     /// The method with this number in the C ABI.
     pub fn from_code(code: u32) -> Option<Self> {
-        [Self::Euler, Self::Midpoint, Self::Heun, Self::Rk4]
-            .into_iter()
-            .find(|method| *method as u32 == code)
+        [
+            Self::Euler,
+            Self::Midpoint,
+            Self::Heun,
+            Self::Rk4,
+            Self::Dopri5,
+        ]
+        .into_iter()
+        .find(|method| *method as u32 == code)
     }
 
-    /// Evaluations of the velocity in one step.
+    /// Stages of one step.
     pub fn stages(self) -> usize {
         self.tableau().c.len()
     }
@@ -41,6 +60,7 @@ impl Method {
             Self::Midpoint => &MIDPOINT,
             Self::Heun => &HEUN,
             Self::Rk4 => &RK4,
+            Self::Dopri5 => &adaptive::DOPRI5,
         }
     }
 }
@@ -76,43 +96,78 @@ impl Grid {
     }
 }
 
-/// A method on a grid.
+/// A method with its steps or its tolerance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Solver {
     /// The method.
     pub method: Method,
-    /// Number of steps, 1 to [`MAX_STEPS`].
+    /// Number of steps on a fixed grid, 1 to [`MAX_STEPS`]; not used by an adaptive method.
     pub steps: usize,
-    /// Where the steps lie.
+    /// Where the steps lie; not used by an adaptive method.
     pub grid: Grid,
+    /// Error a step that an adaptive method allows, relative and absolute, in [`TOLERANCES`];
+    /// not used on a fixed grid.
+    pub tolerance: f64,
 }
 
 impl Solver {
-    /// Errors: INVALID_ARGUMENT unless there are 1 to [`MAX_STEPS`] steps.
-    pub fn check(&self) -> Result<()> {
-        if (1..=MAX_STEPS).contains(&self.steps) {
-            return Ok(());
+    /// A method with `steps` steps on `grid`.
+    pub fn fixed(method: Method, steps: usize, grid: Grid) -> Self {
+        Self {
+            method,
+            steps,
+            grid,
+            tolerance: DEFAULT_TOLERANCE,
         }
-        Err(Error::argument(format!(
-            "solver: {} steps; give 1 to {MAX_STEPS}",
-            self.steps
-        )))
     }
 
-    /// Evaluations of the velocity for one trajectory.
-    pub fn evaluations(&self) -> usize {
-        self.steps * self.method.stages()
+    /// Dormand-Prince 5(4) with `tolerance`.
+    pub fn adaptive(tolerance: f64) -> Self {
+        Self {
+            method: Method::Dopri5,
+            steps: 1,
+            grid: Grid::Uniform,
+            tolerance,
+        }
+    }
+
+    /// Errors: INVALID_ARGUMENT for a number of steps or a tolerance out of range.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=MAX_STEPS).contains(&self.steps) {
+            return Err(Error::argument(format!(
+                "solver: {} steps; give 1 to {MAX_STEPS}",
+                self.steps
+            )));
+        }
+        if !TOLERANCES.contains(&self.tolerance) {
+            return Err(Error::argument(format!(
+                "solver: tolerance {}; give {} to {}",
+                self.tolerance,
+                TOLERANCES.start(),
+                TOLERANCES.end()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Evaluations of the velocity for one trajectory; `None` where the trajectory decides.
+    pub fn evaluations(&self) -> Option<usize> {
+        match self.method {
+            Method::Dopri5 => None,
+            method => Some(self.steps * method.stages()),
+        }
     }
 }
 
 /// A velocity field over a batch of states.
 pub trait Velocity {
-    /// Writes v(x, t) for every row of `x` ([batch, latent], row-major) at time `t` in [0, 1].
-    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()>;
+    /// Writes v(x, t) for every row of `x` ([rows, latent], row-major). `t` is one time for all
+    /// rows or a time a row, in [0, 1].
+    fn evaluate(&mut self, t: &[f32], x: &[f32], v: &mut [f32]) -> Result<()>;
 }
 
-impl<F: FnMut(f32, &[f32], &mut [f32]) -> Result<()>> Velocity for F {
-    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()> {
+impl<F: FnMut(&[f32], &[f32], &mut [f32]) -> Result<()>> Velocity for F {
+    fn evaluate(&mut self, t: &[f32], x: &[f32], v: &mut [f32]) -> Result<()> {
         self(t, x, v)
     }
 }
@@ -122,12 +177,15 @@ impl<F: FnMut(f32, &[f32], &mut [f32]) -> Result<()>> Velocity for F {
 pub struct Workspace {
     x: Vec<f32>,
     slopes: Vec<Vec<f32>>,
+    rows: Vec<adaptive::Row>,
+    times: Vec<f32>,
 }
 
 impl Workspace {
-    /// Makes room for states of `len` elements under `method`; afterwards
-    /// [`integrate`] does not allocate for states up to that length.
-    pub fn reserve(&mut self, method: Method, len: usize) {
+    /// Makes room for `rows` states of `latent` elements under `method`; afterwards
+    /// [`integrate`] does not allocate for batches up to that size.
+    pub fn reserve(&mut self, method: Method, rows: usize, latent: usize) {
+        let len = rows * latent;
         if self.slopes.len() < method.stages() {
             self.slopes.resize_with(method.stages(), Vec::new);
         }
@@ -136,30 +194,40 @@ impl Workspace {
                 buffer.resize(len, 0.0);
             }
         }
+        if method == Method::Dopri5 {
+            self.rows.reserve(rows);
+            self.times.reserve(rows);
+        }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let elements: usize = self.slopes.iter().map(Vec::capacity).sum();
-        (elements + self.x.capacity()) * size_of::<f32>()
+        (elements + self.x.capacity() + self.times.capacity()) * size_of::<f32>()
+            + self.rows.capacity() * size_of::<adaptive::Row>()
     }
 }
 
-/// Carries `state` along `velocity` from t = 0 to t = 1, in place.
+/// Carries `state` ([rows, latent]) along `velocity` from t = 0 to t = 1, in place.
 ///
 /// `source_std` shapes a stretched grid. The state is kept in f32: half precision there
-/// changes the generated networks, in the velocity network it does not.
+/// changes the generated networks, in the velocity network it does not. A row whose trajectory
+/// an adaptive method cannot follow becomes NaN.
 ///
 /// Errors: those of `solver` ([`Solver::check`]) and of `velocity`.
 pub fn integrate(
     velocity: &mut dyn Velocity,
     solver: &Solver,
     source_std: f64,
+    latent: usize,
     state: &mut [f32],
     workspace: &mut Workspace,
 ) -> Result<()> {
     solver.check()?;
-    workspace.reserve(solver.method, state.len());
+    workspace.reserve(solver.method, state.len() / latent, latent);
+    if solver.method == Method::Dopri5 {
+        return adaptive::integrate(velocity, solver.tolerance, latent, state, workspace);
+    }
     let tableau = solver.method.tableau();
     let time = |i| solver.grid.point(i, solver.steps, source_std);
     for i in 0..solver.steps {
@@ -179,18 +247,18 @@ fn advance(
     workspace: &mut Workspace,
 ) -> Result<()> {
     let len = state.len();
-    let Workspace { x, slopes } = workspace;
+    let Workspace { x, slopes, .. } = workspace;
     for (stage, (row, c)) in tableau.a.iter().zip(tableau.c).enumerate() {
         let (known, rest) = slopes.split_at_mut(stage);
         let slope = &mut rest[0][..len];
-        let time = (t + c * step) as f32;
+        let time = [(t + c * step) as f32];
         if stage == 0 {
-            velocity.evaluate(time, state, slope)?;
+            velocity.evaluate(&time, state, slope)?;
         } else {
             let x = &mut x[..len];
             x.copy_from_slice(state);
             add_slopes(x, row, known, step);
-            velocity.evaluate(time, x, slope)?;
+            velocity.evaluate(&time, x, slope)?;
         }
     }
     add_slopes(state, tableau.b, slopes, step);

@@ -1,6 +1,6 @@
 //! Noise, integration, decoding: the whole way from a seed to weights in the caller's buffers.
 
-use std::{fmt, ops::Range, path::PathBuf};
+use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use crate::{
     decode::Decoder,
@@ -12,18 +12,17 @@ use crate::{
     noise,
     ode::{self, Solver},
     output::{Output, Writer},
+    progress::{Callback, Flow, Meter, Progress},
     runtime::Runtime,
-    session::Session,
+    session::{Evaluator, Session},
+    team::Team,
 };
 
 /// Most rows a batch may have.
 pub const MAX_BATCH: usize = 4096;
 
-/// Rows a batch has unless the options say otherwise; enough to keep the network compute-bound.
-const DEFAULT_BATCH: usize = 128;
-
-/// How the names of a sampler's own threads begin.
-pub(crate) const THREAD_PREFIX: &str = "dwf-";
+/// Rows a thread takes at a time unless the options say otherwise; enough to be compute-bound.
+const ROWS_A_THREAD: usize = 64;
 
 /// Most threads a sampler may use.
 pub const MAX_THREADS: usize = 1024;
@@ -59,7 +58,8 @@ pub struct SamplerOptions {
     pub device: Device,
     /// Threads; 0: as many as the machine has cores.
     pub threads: usize,
-    /// Most networks generated at a time, 1 to [`MAX_BATCH`]; it bounds the workspace. 0: 128.
+    /// Most networks generated at a time, 1 to [`MAX_BATCH`]; it bounds the workspace. 0: 64 a
+    /// thread.
     pub max_batch: usize,
 }
 
@@ -80,24 +80,6 @@ pub struct SamplerInfo {
     pub onnxruntime_path: PathBuf,
 }
 
-/// How far a call is: evaluations of the velocity network, over all batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Evaluations done.
-    pub done: u64,
-    /// Evaluations in all.
-    pub total: u64,
-}
-
-/// Whether a call goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// It does.
-    Continue,
-    /// It stops with CANCELLED.
-    Cancel,
-}
-
 /// What to generate.
 pub struct SampleOptions<'a> {
     /// Any number; with the index it determines a network's noise.
@@ -114,7 +96,8 @@ pub struct SampleOptions<'a> {
     /// Classifier-free guidance (Ho and Salimans, 2022): the velocity is that of no condition
     /// plus `guidance` times the difference that the condition makes. 1: the condition alone.
     pub guidance: f64,
-    /// Called before every evaluation, on the calling thread.
+    /// Called on the calling thread before every evaluation that it makes; other threads' are
+    /// counted with them.
     pub progress: Option<&'a mut dyn FnMut(Progress) -> Flow>,
 }
 
@@ -135,16 +118,20 @@ impl Default for SampleOptions<'_> {
 /// One session over a model, with its workspace. It generates one call at a time.
 pub struct Sampler {
     model: Model,
-    session: Session,
-    pool: Option<rayon::ThreadPool>,
+    runtime: &'static Runtime,
+    team: Team,
+    lanes: Vec<Lane>,
+    decoder: Decoder,
     state: Box<[f32]>,
+    max_batch: usize,
+}
+
+/// What one thread needs to integrate its share of a batch.
+struct Lane {
+    evaluator: Evaluator,
+    workspace: ode::Workspace,
     /// Velocities without condition, while guidance is at work; empty if it cannot be.
     unconditional: Box<[f32]>,
-    workspace: ode::Workspace,
-    decoder: Decoder,
-    threads: usize,
-    max_batch: usize,
-    runtime: &'static Runtime,
 }
 
 impl fmt::Debug for Sampler {
@@ -162,23 +149,26 @@ impl Sampler {
     /// RUNTIME_FAILED in ONNX Runtime's words, UNSUPPORTED for CUDA, OUT_OF_MEMORY.
     pub fn new(model: &Model, options: &SamplerOptions) -> Result<Self> {
         let threads = limited("threads", options.threads, MAX_THREADS, cores)?;
-        let max_batch = limited("max_batch", options.max_batch, MAX_BATCH, || DEFAULT_BATCH)?;
+        let max_batch = limited("max_batch", options.max_batch, MAX_BATCH, || {
+            MAX_BATCH.min(threads * ROWS_A_THREAD)
+        })?;
         if options.device == Device::Cuda {
             return Err(unsupported("CUDA is not built yet; use DWF_DEVICE_CPU"));
         }
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
-        let guidable = unconditional_row(model).is_some();
+        let session = Arc::new(Session::new(runtime, model)?);
+        let lanes = threads.min(max_batch);
+        let rows = max_batch.div_ceil(lanes);
         let sampler = Self {
             model: model.clone(),
-            session: Session::new(runtime, model, max_batch, threads)?,
-            pool: pool(threads)?,
-            state: zeros(max_batch, model.latent())?,
-            unconditional: zeros(if guidable { max_batch } else { 0 }, model.latent())?,
-            workspace: ode::Workspace::default(),
-            decoder: Decoder::new(model, max_batch)?,
-            threads,
-            max_batch,
             runtime,
+            team: Team::new(threads)?,
+            lanes: (0..lanes)
+                .map(|_| Lane::new(&session, model, rows))
+                .collect::<Result<_>>()?,
+            decoder: Decoder::new(model, max_batch, threads)?,
+            state: zeros(max_batch, model.latent())?,
+            max_batch,
         };
         log::write(Level::Info, || format!("sampler: {:?}", sampler.info()));
         Ok(sampler)
@@ -186,15 +176,12 @@ impl Sampler {
 
     /// What was chosen.
     pub fn info(&self) -> SamplerInfo {
+        let lanes: usize = self.lanes.iter().map(Lane::bytes).sum();
         SamplerInfo {
             device: Device::Cpu,
-            threads: self.threads,
+            threads: self.team.size(),
             max_batch: self.max_batch,
-            workspace_bytes: size_of_val(&self.state[..])
-                + size_of_val(&self.unconditional[..])
-                + self.workspace.bytes()
-                + self.decoder.bytes()
-                + self.session.bytes(),
+            workspace_bytes: size_of_val(&self.state[..]) + self.decoder.bytes() + lanes,
             onnxruntime_version: self.runtime.version.clone(),
             onnxruntime_path: self.runtime.path.clone(),
         }
@@ -214,7 +201,7 @@ impl Sampler {
     /// RUNTIME_FAILED.
     pub fn sample<'o>(
         &mut self,
-        mut options: SampleOptions,
+        options: SampleOptions,
         output: impl Into<Output<'o>>,
     ) -> Result<()> {
         let model = self.model.clone();
@@ -224,13 +211,6 @@ impl Sampler {
         let guide = Guide::new(&model, options.condition, options.guidance, options.count)?;
         output.check(options.count, layout)?;
 
-        let batches = options.count.div_ceil(self.max_batch);
-        let evaluations = solver.evaluations() * guide.evaluations();
-        let mut progress = Meter {
-            done: 0,
-            total: (batches * evaluations) as u64,
-            callback: options.progress.take(),
-        };
         let call = Call {
             seed: options.seed,
             first_index: options.first_index,
@@ -238,12 +218,26 @@ impl Sampler {
             guide,
             writer: output.writer(layout),
         };
-        for first in (0..options.count).step_by(self.max_batch) {
-            let rows = first..options.count.min(first + self.max_batch);
-            self.batch(&call, rows.clone(), &mut progress)
+        let shares: usize = batches(options.count, self.max_batch)
+            .map(|rows| rows.len().div_ceil(self.share(rows.len())))
+            .sum();
+        let evaluations = call.solver.evaluations().unwrap_or(0) * call.guide.evaluations();
+        let meter = Meter::new((shares * evaluations) as u64);
+        let mut callback = options.progress;
+        for rows in batches(options.count, self.max_batch) {
+            let callback: Option<Callback> = match &mut callback {
+                Some(callback) => Some(&mut **callback),
+                None => None,
+            };
+            self.batch(&call, rows.clone(), &meter, callback)
                 .inspect_err(|_| call.writer.invalidate(0..rows.end))?;
         }
         Ok(())
+    }
+
+    /// Rows that each thread takes of a batch.
+    fn share(&self, rows: usize) -> usize {
+        rows.div_ceil(self.lanes.len())
     }
 
     fn check(&self, options: &SampleOptions) -> Result<Solver> {
@@ -265,43 +259,95 @@ impl Sampler {
     }
 
     /// Generates the networks `rows`, counted within the call.
-    fn batch(&mut self, call: &Call, rows: Range<usize>, progress: &mut Meter) -> Result<()> {
+    fn batch(
+        &mut self,
+        call: &Call,
+        rows: Range<usize>,
+        meter: &Meter,
+        callback: Option<Callback>,
+    ) -> Result<()> {
+        let share = self.share(rows.len());
         let latent = self.model.latent();
-        let std = self.model.metadata().source.std;
         let state = &mut self.state[..rows.len() * latent];
-        for (row, state) in rows.clone().zip(state.chunks_exact_mut(latent)) {
-            noise::fill(call.seed, call.index(row), std, state);
+        let source_std = self.model.metadata().source.std;
+        let integrate = |i: usize, lane: &mut Lane, state: &mut [f32], callback| {
+            let first = rows.start + i * share;
+            let result = lane.integrate(call, first, source_std, state, meter, callback);
+            meter.record(first, result);
+        };
+        let mut shares = self.lanes.iter_mut().zip(state.chunks_mut(share * latent));
+        let (lane, mine) = shares
+            .next()
+            .expect("a batch has rows, and a sampler lanes");
+        self.team.run(
+            || integrate(0, lane, mine, callback),
+            (1..).zip(shares),
+            |(i, (lane, state))| integrate(i, lane, state, None),
+        );
+        meter.result()?;
+        self.decoder
+            .decode(&self.team, &self.model, state, rows.start, &call.writer)
+            .map_err(|row| {
+                call.diverged(
+                    rows.start + row,
+                    "has a weight that the output type cannot hold; use float32",
+                )
+            })
+    }
+}
+
+impl Lane {
+    fn new(session: &Arc<Session>, model: &Model, rows: usize) -> Result<Self> {
+        let guidable = unconditional_row(model).is_some();
+        Ok(Self {
+            evaluator: Evaluator::new(session, rows)?,
+            workspace: ode::Workspace::default(),
+            unconditional: zeros(if guidable { rows } else { 0 }, model.latent())?,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.evaluator.bytes() + self.workspace.bytes() + size_of_val(&self.unconditional[..])
+    }
+
+    /// Carries the networks from `first` on, counted within the call, from noise into `state`.
+    fn integrate(
+        &mut self,
+        call: &Call,
+        first: usize,
+        source_std: f64,
+        state: &mut [f32],
+        meter: &Meter,
+        callback: Option<Callback>,
+    ) -> Result<()> {
+        let latent = self.evaluator.latent();
+        for (row, state) in (first..).zip(state.chunks_exact_mut(latent)) {
+            noise::fill(call.seed, call.index(row), source_std, state);
         }
         let mut velocity = Guided {
-            session: &mut self.session,
+            evaluator: &mut self.evaluator,
             guide: &call.guide,
-            first: rows.start,
+            first,
             unconditional: &mut self.unconditional,
-            progress,
+            meter,
+            callback,
         };
-        ode::integrate(&mut velocity, &call.solver, std, state, &mut self.workspace)?;
-
+        ode::integrate(
+            &mut velocity,
+            &call.solver,
+            source_std,
+            latent,
+            state,
+            &mut self.workspace,
+        )?;
         let finite = |row: &[f32]| row.iter().all(|value| value.is_finite());
-        if let Some(row) = state.chunks_exact(latent).position(|row| !finite(row)) {
-            return Err(call.diverged(
-                rows.start + row,
+        match state.chunks_exact(latent).position(|row| !finite(row)) {
+            None => Ok(()),
+            Some(row) => Err(call.diverged(
+                first + row,
                 "left the finite numbers while integrating; use more steps",
-            ));
+            )),
         }
-        let mut decode = || {
-            self.decoder
-                .decode(&self.model, state, rows.start, &call.writer)
-        };
-        match &self.pool {
-            Some(pool) => pool.install(decode),
-            None => decode(),
-        }
-        .map_err(|row| {
-            call.diverged(
-                rows.start + row,
-                "has a weight that the output type cannot hold; use float32",
-            )
-        })
     }
 }
 
@@ -329,28 +375,11 @@ impl Call<'_> {
     }
 }
 
-/// Counts evaluations and asks the caller whether to go on.
-pub(crate) struct Meter<'a> {
-    done: u64,
-    total: u64,
-    callback: Option<&'a mut dyn FnMut(Progress) -> Flow>,
-}
-
-impl Meter<'_> {
-    pub(crate) fn tick(&mut self) -> Result<()> {
-        let progress = Progress {
-            done: self.done,
-            total: self.total,
-        };
-        self.done += 1;
-        match self.callback.as_mut().map(|callback| callback(progress)) {
-            Some(Flow::Cancel) => Err(Error::new(
-                Status::Cancelled,
-                "cancelled by the progress callback",
-            )),
-            _ => Ok(()),
-        }
-    }
+/// The networks of a call, `max_batch` at a time.
+fn batches(count: usize, max_batch: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count)
+        .step_by(max_batch)
+        .map(move |first| first..count.min(first + max_batch))
 }
 
 /// An option's value, its default for 0.
@@ -373,23 +402,6 @@ fn cores() -> usize {
     std::thread::available_parallelism()
         .map_or(1, std::num::NonZero::get)
         .min(MAX_THREADS)
-}
-
-fn pool(threads: usize) -> Result<Option<rayon::ThreadPool>> {
-    if threads == 1 {
-        return Ok(None);
-    }
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("{THREAD_PREFIX}{i}"))
-        .build()
-        .map(Some)
-        .map_err(|e| {
-            Error::new(
-                Status::OutOfMemory,
-                format!("{threads} threads could not be started: {e}"),
-            )
-        })
 }
 
 fn unsupported(message: &str) -> Error {

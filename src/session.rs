@@ -1,8 +1,9 @@
 //! The velocity network in ONNX Runtime, on its raw bindings over preallocated memory.
 
 use std::{
-    ffi::{CStr, CString, c_int, c_void},
+    ffi::{CString, c_void},
     ptr::{NonNull, null, null_mut},
+    sync::Arc,
 };
 
 use ort::sys;
@@ -56,37 +57,24 @@ owned!(OrtBinding, OrtIoBinding, ReleaseIoBinding);
 owned!(OrtTensor, OrtValue, ReleaseValue);
 owned!(MemoryInfo, OrtMemoryInfo, ReleaseMemoryInfo);
 
-/// The velocity network, ready to evaluate batches of up to a fixed number of rows.
+/// The velocity network, loaded; shared by the threads of a sampler.
 pub(crate) struct Session {
-    // Field order is drop order: the binding points into the session, and both into `buffers`
-    // and, through the initialisers, into `_model`'s mapping.
-    binding: Option<(usize, OrtBinding)>,
+    // Field order is drop order: the session's initialisers lie in the model's mapping.
     session: OrtSession,
     memory: MemoryInfo,
-    buffers: Buffers,
-    _model: Model,
+    model: Model,
 }
 
-/// What the bindings point at; never reallocated.
-struct Buffers {
-    latent: usize,
-    condition_size: usize,
-    t: Box<[f32]>,
-    x: Box<[f32]>,
-    condition: Box<[f32]>,
-    v: Box<[f32]>,
-}
+// SAFETY: ONNX Runtime lets one session run on many threads at once, and the memory description
+// is constant.
+unsafe impl Sync for Session {}
 
 impl Session {
-    /// Loads the velocity network of `model` for up to `max_batch` rows on `threads` threads.
+    /// Loads the velocity network of `model`. Each evaluation runs on the thread that asks for
+    /// it: batches run side by side instead, which needs no synchronisation within one.
     ///
     /// Errors: RUNTIME_FAILED in ONNX Runtime's own words.
-    pub(crate) fn new(
-        runtime: &Runtime,
-        model: &Model,
-        max_batch: usize,
-        threads: usize,
-    ) -> Result<Self> {
+    pub(crate) fn new(runtime: &Runtime, model: &Model) -> Result<Self> {
         let api = ort::api();
         // SAFETY: `out` is written before it is read.
         let memory = MemoryInfo::create(|out| unsafe {
@@ -96,9 +84,8 @@ impl Session {
                 out,
             )
         })?;
-        let options = session_options(threads)?;
-        let initializers = Initializers::new(model, &memory)?;
-        initializers.add_to(&options)?;
+        let options = session_options()?;
+        Initializers::new(model, &memory)?.add_to(&options)?;
         let graph = model.description().graph.encode_to_vec();
         // SAFETY: ONNX Runtime copies the graph; the initialisers' bytes outlive the session,
         // which holds the model.
@@ -113,12 +100,46 @@ impl Session {
         })
         .map_err(|e| e.at(model.place()))?;
         Ok(Self {
-            binding: None,
             session,
             memory,
-            buffers: Buffers::new(model, max_batch)?,
-            _model: model.clone(),
+            model: model.clone(),
         })
+    }
+}
+
+/// One thread's way into a session: memory that the network reads and writes, bound once.
+pub(crate) struct Evaluator {
+    // Field order is drop order: the binding points into the buffers and the session.
+    binding: Option<((usize, usize), OrtBinding)>,
+    buffers: Buffers,
+    session: Arc<Session>,
+}
+
+/// What a binding points at; never reallocated.
+struct Buffers {
+    latent: usize,
+    condition_size: usize,
+    t: Box<[f32]>,
+    x: Box<[f32]>,
+    condition: Box<[f32]>,
+    v: Box<[f32]>,
+}
+
+impl Evaluator {
+    /// For batches of up to `max_rows` rows.
+    ///
+    /// Errors: OUT_OF_MEMORY.
+    pub(crate) fn new(session: &Arc<Session>, max_rows: usize) -> Result<Self> {
+        Ok(Self {
+            binding: None,
+            buffers: Buffers::new(&session.model, max_rows)?,
+            session: session.clone(),
+        })
+    }
+
+    /// Length of a latent vector.
+    pub(crate) fn latent(&self) -> usize {
+        self.buffers.latent
     }
 
     /// The conditions of the next evaluation, [rows, condition], for states of `len` elements.
@@ -138,25 +159,25 @@ impl Session {
             + size_of_val(&v[..])
     }
 
-    /// A binding for `rows` rows; the last one is kept, since most calls repeat its size.
-    fn binding(&mut self, rows: usize) -> Result<*mut sys::OrtIoBinding> {
-        match &self.binding {
-            Some((bound, binding)) if *bound == rows => Ok(binding.as_ptr()),
-            _ => {
-                self.binding = None;
-                let binding = self.bind(rows)?;
-                let ptr = binding.as_ptr();
-                self.binding = Some((rows, binding));
-                Ok(ptr)
-            }
+    /// A binding for `rows` rows and `times` times; the last one is kept, since most calls repeat
+    /// its shape.
+    fn binding(&mut self, rows: usize, times: usize) -> Result<*mut sys::OrtIoBinding> {
+        if !matches!(&self.binding, Some((bound, _)) if *bound == (rows, times)) {
+            self.binding = None;
+            self.binding = Some(((rows, times), self.bind(rows, times)?));
         }
+        let (_, binding) = self.binding.as_ref().expect("bound above");
+        Ok(binding.as_ptr())
     }
 
-    fn bind(&mut self, rows: usize) -> Result<OrtBinding> {
+    fn bind(&mut self, rows: usize, times: usize) -> Result<OrtBinding> {
         let api = ort::api();
+        let Session {
+            session, memory, ..
+        } = &*self.session;
         // SAFETY: the session is live.
         let binding =
-            OrtBinding::create(|out| unsafe { (api.CreateIoBinding)(self.session.as_ptr(), out) })?;
+            OrtBinding::create(|out| unsafe { (api.CreateIoBinding)(session.as_ptr(), out) })?;
         let Buffers {
             latent,
             condition_size,
@@ -165,22 +186,21 @@ impl Session {
             condition,
             v,
         } = &mut self.buffers;
-        let memory = &self.memory;
         // SAFETY: the buffers are never reallocated and outlive the binding.
         unsafe {
-            let input = |name: &CStr, data: &mut [f32], shape: [usize; 2]| {
+            let input = |name: &str, data: &mut [f32], shape: [usize; 2]| {
                 let tensor = float_tensor(memory, data, shape)?;
+                let name = c_name(name);
                 check((api.BindInput)(
                     binding.as_ptr(),
                     name.as_ptr(),
                     tensor.as_ptr(),
                 ))
             };
-            input(c_name(value::X).as_c_str(), x, [rows, *latent])?;
-            input(c_name(value::T).as_c_str(), t, [1, 1])?;
+            input(value::X, x, [rows, *latent])?;
+            input(value::T, t, [times, 1])?;
             if *condition_size > 0 {
-                let name = c_name(value::CONDITION);
-                input(&name, condition, [rows, *condition_size])?;
+                input(value::CONDITION, condition, [rows, *condition_size])?;
             }
             let tensor = float_tensor(memory, v, [rows, *latent])?;
             let name = c_name(value::V);
@@ -194,23 +214,24 @@ impl Session {
     }
 }
 
-impl Velocity for Session {
-    fn evaluate(&mut self, t: f32, x: &[f32], v: &mut [f32]) -> Result<()> {
+impl Velocity for Evaluator {
+    fn evaluate(&mut self, t: &[f32], x: &[f32], v: &mut [f32]) -> Result<()> {
         let rows = x.len() / self.buffers.latent;
-        let binding = self.binding(rows)?;
+        let binding = self.binding(rows, t.len())?;
         // Copying in and out costs d floats a row against the network's d * h multiplications,
         // and lets the solver own its memory.
-        self.buffers.t[0] = t;
+        self.buffers.t[..t.len()].copy_from_slice(t);
         self.buffers.x[..x.len()].copy_from_slice(x);
+        let session = self.session.session.as_ptr();
         // SAFETY: the binding belongs to this session, and nobody else holds its buffers.
-        check(unsafe { (ort::api().RunWithBinding)(self.session.as_ptr(), null(), binding) })?;
+        check(unsafe { (ort::api().RunWithBinding)(session, null(), binding) })?;
         v.copy_from_slice(&self.buffers.v[..x.len()]);
         Ok(())
     }
 }
 
 impl Buffers {
-    fn new(model: &Model, max_batch: usize) -> Result<Self> {
+    fn new(model: &Model, max_rows: usize) -> Result<Self> {
         let latent = model.latent();
         let condition_size = model
             .metadata()
@@ -220,10 +241,10 @@ impl Buffers {
         Ok(Self {
             latent,
             condition_size,
-            t: zeros(1, 1)?,
-            x: zeros(max_batch, latent)?,
-            condition: zeros(max_batch, condition_size)?,
-            v: zeros(max_batch, latent)?,
+            t: zeros(max_rows, 1)?,
+            x: zeros(max_rows, latent)?,
+            condition: zeros(max_rows, condition_size)?,
+            v: zeros(max_rows, latent)?,
         })
     }
 }
@@ -271,14 +292,14 @@ impl Initializers {
     }
 }
 
-fn session_options(threads: usize) -> Result<SessionOptions> {
+fn session_options() -> Result<SessionOptions> {
     let api = ort::api();
     // SAFETY: `out` is written before it is read.
     let options = SessionOptions::create(|out| unsafe { (api.CreateSessionOptions)(out) })?;
     let ptr = options.as_ptr();
     // SAFETY: `options` is live and the strings are constants.
     unsafe {
-        check((api.SetIntraOpNumThreads)(ptr, threads as c_int))?;
+        check((api.SetIntraOpNumThreads)(ptr, 1))?;
         check((api.SetInterOpNumThreads)(ptr, 1))?;
         // A game's other threads want the cores that spinning would hold.
         for key in [

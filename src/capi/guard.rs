@@ -66,7 +66,7 @@ fn silence_panics() {
         panic::set_hook(Box::new(move |info| {
             let worker = std::thread::current()
                 .name()
-                .is_some_and(|name| name.starts_with(crate::sampler::THREAD_PREFIX));
+                .is_some_and(|name| name.starts_with(crate::team::THREAD_PREFIX));
             if !worker && !INSIDE.get() {
                 previous(info);
             }

@@ -68,6 +68,8 @@ pub const DWF_SOLVER_MIDPOINT: u32 = 2;
 pub const DWF_SOLVER_HEUN: u32 = 3;
 /// Solver: classical Runge-Kutta, 4 evaluations a step.
 pub const DWF_SOLVER_RK4: u32 = 4;
+/// Solver: Dormand-Prince 5(4), steps chosen for every network from `tolerance`.
+pub const DWF_SOLVER_DOPRI5: u32 = 5;
 
 /// Grid: equal steps in time.
 pub const DWF_GRID_UNIFORM: u32 = 1;
@@ -120,6 +122,7 @@ const _: () = {
     assert!(DWF_SOLVER_MIDPOINT == Method::Midpoint as u32);
     assert!(DWF_SOLVER_HEUN == Method::Heun as u32);
     assert!(DWF_SOLVER_RK4 == Method::Rk4 as u32);
+    assert!(DWF_SOLVER_DOPRI5 == Method::Dopri5 as u32);
     assert!(DWF_GRID_UNIFORM == Grid::Uniform as u32);
     assert!(DWF_GRID_STRETCHED == Grid::Stretched as u32);
     assert!(DWF_BASIS_IDENTITY == BasisKind::Identity as u32);
@@ -137,8 +140,9 @@ const _: () = {
 pub type dwf_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: u32, message: *const c_char)>;
 
-/// Told before every evaluation of the velocity network how many of `total` are done. Nonzero
-/// cancels. It runs on the thread that called `dwf_sample`.
+/// Told how many of `total` evaluations of the velocity network have begun, before each one that
+/// the thread that called `dwf_sample` makes, and on that thread. `total` is 0 where an adaptive
+/// solver finds out on the way. Nonzero cancels.
 pub type dwf_progress_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, done: u64, total: u64) -> i32>;
 
@@ -171,7 +175,7 @@ pub struct dwf_model_info {
     pub condition_size: u64,
     /// Steps of the default solver.
     pub steps: u64,
-    /// Evaluations of the velocity network that the default solver needs.
+    /// Evaluations of the velocity network that the default solver needs; 0: each network's own.
     pub evaluations: u64,
     /// Relative error of the default solver's weights against a fine solution; NaN: not measured.
     pub solver_error: f64,
@@ -232,7 +236,7 @@ pub struct dwf_sampler_options {
     pub device_id: i32,
     /// Threads; 0: one a core.
     pub threads: u32,
-    /// Most networks generated at a time; it bounds the workspace. 0: 128.
+    /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread.
     pub max_batch: u32,
 }
 
@@ -274,8 +278,10 @@ pub struct dwf_sample_options {
     pub solver: u32,
     /// `DWF_GRID_*`; 0: the artifact's.
     pub grid: u32,
-    /// Steps; 0: the artifact's.
+    /// Steps on the grid; 0: the artifact's.
     pub steps: u64,
+    /// Error a step of `DWF_SOLVER_DOPRI5`, 1e-6 to 0.1; 0: the artifact's, or 1e-4.
+    pub tolerance: f64,
     /// Conditions, row-major [condition_rows, condition_size]; NULL: unconditional.
     pub condition: *const f32,
     /// 1: one row for all networks; `count`: a row a network.
