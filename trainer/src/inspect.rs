@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use dwf::{Model, metadata::Metadata};
+use dwf::{Model, metadata::Metadata, ode::Solver};
 
 use crate::error::Result;
 
@@ -50,15 +50,10 @@ fn describe(metadata: &Metadata, latent: usize) -> String {
         Some(error) => format!("relative error {error:.1e}"),
         None => "error not measured".into(),
     };
-    let evaluations = solver.solver().evaluations();
-    let solver = format!(
-        "{:?} {} steps, {:?} grid",
-        solver.method, solver.steps, solver.grid
-    );
     line(
         &mut text,
         "solver",
-        format!("{solver}: {evaluations} evaluations, {error}"),
+        format!("{}, {error}", steps(&solver.solver())),
     );
     text.push_str("\nquality\n");
     for (key, value) in &metadata.quality {
@@ -69,6 +64,21 @@ fn describe(metadata: &Metadata, latent: usize) -> String {
         line(&mut text, key, value);
     }
     text
+}
+
+fn steps(solver: &Solver) -> String {
+    let Solver {
+        method,
+        steps,
+        grid,
+        tolerance,
+    } = solver;
+    match solver.evaluations() {
+        Some(evaluations) => {
+            format!("{method:?} {steps} steps, {grid:?} grid: {evaluations} evaluations")
+        }
+        None => format!("{method:?}, tolerance {tolerance}"),
+    }
 }
 
 fn line(text: &mut String, key: &str, value: impl std::fmt::Display) {

@@ -15,29 +15,21 @@ pub const TOLERANCE: f64 = 1e-3;
 const NETWORKS: usize = 32;
 const SEED: u64 = 0x736f_6c76_6572;
 const STEPS: [usize; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
-const FINE: Solver = Solver {
-    method: Method::Rk4,
-    steps: 128,
-    grid: Grid::Uniform,
-};
 
 /// A solver to start with, before one is chosen.
-pub const UNMEASURED: DefaultSolver = DefaultSolver {
-    method: Method::Rk4,
-    steps: 32,
-    grid: Grid::Uniform,
-    relative_error: None,
-};
+pub fn unmeasured() -> DefaultSolver {
+    described(Solver::fixed(Method::Rk4, 32, Grid::Uniform), None)
+}
 
-/// The solver with the fewest evaluations of the velocity whose networks differ from those of
+/// The fixed-grid solver with the fewest evaluations of the velocity whose networks differ from those of
 /// RK4 with 128 steps by less than [`TOLERANCE`]: the norm of the difference over all weights,
 /// over the norm of the weights. RK4 with 64 steps if none does.
 ///
 /// Errors: those of sampling.
 pub fn choose(sampler: &mut Sampler) -> Result<DefaultSolver> {
-    let fine = generate(sampler, FINE)?;
+    let fine = generate(sampler, Solver::fixed(Method::Rk4, 128, Grid::Uniform))?;
     let norm = norm(fine.iter().map(|w| f64::from(*w)));
-    let mut last = UNMEASURED;
+    let mut last = unmeasured();
     for solver in candidates() {
         let weights = generate(sampler, solver)?;
         let difference = weights
@@ -45,12 +37,7 @@ pub fn choose(sampler: &mut Sampler) -> Result<DefaultSolver> {
             .zip(&fine)
             .map(|(w, fine)| f64::from(w - fine));
         let error = self::norm(difference) / norm;
-        last = DefaultSolver {
-            method: solver.method,
-            steps: solver.steps,
-            grid: solver.grid,
-            relative_error: Some(error),
-        };
+        last = described(solver, Some(error));
         if error < TOLERANCE {
             break;
         }
@@ -63,16 +50,20 @@ fn candidates() -> Vec<Solver> {
     let methods = [Method::Euler, Method::Midpoint, Method::Heun, Method::Rk4];
     let mut solvers: Vec<Solver> = methods
         .into_iter()
-        .flat_map(|method| {
-            STEPS.map(|steps| Solver {
-                method,
-                steps,
-                grid: Grid::Uniform,
-            })
-        })
+        .flat_map(|method| STEPS.map(|steps| Solver::fixed(method, steps, Grid::Uniform)))
         .collect();
     solvers.sort_by_key(Solver::evaluations);
     solvers
+}
+
+fn described(solver: Solver, relative_error: Option<f64>) -> DefaultSolver {
+    DefaultSolver {
+        method: solver.method,
+        steps: solver.steps,
+        grid: solver.grid,
+        tolerance: solver.tolerance,
+        relative_error,
+    }
 }
 
 fn generate(sampler: &mut Sampler, solver: Solver) -> Result<Vec<f32>> {

@@ -97,7 +97,7 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
     let mut about = About {
         layout: networks.layout.clone(),
         source_std: flow::SOURCE_STD,
-        solver: solver::UNMEASURED,
+        solver: solver::unmeasured(),
         provenance: provenance(&name, &networks, &parts, &flow, options),
         quality: BTreeMap::new(),
     };

@@ -22,11 +22,10 @@ use dwf_trainer::{
 use half::f16;
 
 const LATENT: usize = 5;
-const SOLVER: Solver = Solver {
-    method: Method::Rk4,
-    steps: 6,
-    grid: Grid::Uniform,
-};
+
+fn solver() -> Solver {
+    Solver::fixed(Method::Rk4, 6, Grid::Uniform)
+}
 
 /// Every kind of basis, from `LATENT` latents.
 fn bases() -> [Basis; 3] {
@@ -144,18 +143,26 @@ fn samples_are_those_of_the_trainers_network() {
         let options = SampleOptions {
             seed: 9,
             count: 3,
-            solver: Some(SOLVER),
+            solver: Some(solver()),
             ..Default::default()
         };
         sampler.sample(options, &mut weights[..]).unwrap();
         for (i, weights) in weights.chunks_exact(basis.weights()).enumerate() {
             let mut z = vec![0f32; LATENT];
             noise::fill(9, i as u64, 1.0, &mut z);
-            let mut field = |t: f32, x: &[f32], v: &mut [f32]| {
-                v.copy_from_slice(&velocity.evaluate(x, &[t]));
+            let mut field = |t: &[f32], x: &[f32], v: &mut [f32]| {
+                v.copy_from_slice(&velocity.evaluate(x, t));
                 Ok(())
             };
-            integrate(&mut field, &SOLVER, 1.0, &mut z, &mut Workspace::default()).unwrap();
+            integrate(
+                &mut field,
+                &solver(),
+                1.0,
+                LATENT,
+                &mut z,
+                &mut Workspace::default(),
+            )
+            .unwrap();
             for (weight, expected) in weights.iter().zip(decode(&basis, &z)) {
                 // f32 rounding in two implementations, through 24 evaluations and the basis.
                 let error = (f64::from(*weight) - expected).abs();

@@ -25,19 +25,16 @@ fn a_correlated_gaussian_is_learned() {
     let (training, held_out) = (latents(400), latents(450)[800..].to_vec());
     let flow = flow::train(&training, &held_out, 2, &OPTIONS, |_| ());
     let mut state = common::normals(2 * 1000, 11);
-    let solver = Solver {
-        method: Method::Rk4,
-        steps: 16,
-        grid: Grid::Uniform,
-    };
-    let mut velocity = |t: f32, x: &[f32], v: &mut [f32]| {
-        v.copy_from_slice(&flow.velocity.evaluate(x, &vec![t; x.len() / 2]));
+    let solver = Solver::fixed(Method::Rk4, 16, Grid::Uniform);
+    let mut velocity = |t: &[f32], x: &[f32], v: &mut [f32]| {
+        v.copy_from_slice(&flow.velocity.evaluate(x, &t.repeat(x.len() / 2)));
         Ok(())
     };
     integrate(
         &mut velocity,
         &solver,
         1.0,
+        2,
         &mut state,
         &mut Workspace::default(),
     )

@@ -53,7 +53,7 @@ pub(crate) fn about(layout: &Layout) -> About {
     About {
         layout: layout.clone(),
         source_std: 1.0,
-        solver: solver::UNMEASURED,
+        solver: solver::unmeasured(),
         provenance: BTreeMap::from([("tool".into(), "test".into())]),
         quality: BTreeMap::new(),
     }
