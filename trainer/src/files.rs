@@ -74,6 +74,19 @@ pub fn write(target: &Path, bytes: &[u8]) -> Result<()> {
     staging.publish(target)
 }
 
+/// Whether a file can be written at `target`: better said before the work than after it.
+///
+/// Errors: IO; INVALID_ARGUMENT if it is a folder.
+pub fn check_file(target: &Path) -> Result<()> {
+    if target.is_dir() {
+        return Err(invalid(format!(
+            "'{}' is a folder; name a file",
+            target.display()
+        )));
+    }
+    Staging::beside(target).map(drop)
+}
+
 /// Whether `folder` can be filled: it does not exist, or is empty.
 ///
 /// Errors: IO; INVALID_ARGUMENT if it holds anything.

@@ -20,7 +20,7 @@ const BATCH: usize = 32;
 /// is not empty.
 pub fn generate(artifact: &Path, folder: &Path, count: usize, seed: u64) -> Result<()> {
     if count == 0 {
-        return Err(invalid("-n 0: ask for at least one network"));
+        return Err(invalid("0 networks: ask for at least one"));
     }
     files::check_empty(folder)?;
     let model = Model::open(artifact, &Default::default())?;

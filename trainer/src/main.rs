@@ -11,10 +11,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    CommandFactory, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, error::ErrorKind,
+};
 use dwf_trainer::{
     error::Result,
-    files, generate, inspect, iris,
+    files, flow, generate, inspect, iris,
     progress::Progress,
     report,
     train::{self, BasisChoice, HELD_OUT, TrainOptions},
@@ -56,18 +58,18 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         seed: u64,
         /// Optimiser steps of the flow; the default takes half a minute for small networks
-        #[arg(long, default_value_t = dwf_trainer::flow::DEFAULT_STEPS)]
+        #[arg(long, default_value_t = flow::DEFAULT_STEPS, value_parser = at_least(1))]
         steps: usize,
         /// How weights become latents
         #[arg(long, value_enum, default_value_t = BasisName::Diagonal)]
         basis: BasisName,
         /// Number of principal components of --basis linear. Default: all that the training
         /// networks have
-        #[arg(long, value_name = "K")]
+        #[arg(long, value_name = "K", value_parser = at_least(1))]
         latent: Option<usize>,
         /// Width of the velocity network, even. Default: twice the latent size, rounded up to a
         /// multiple of 64, from 128 to 1024
-        #[arg(long, value_name = "H")]
+        #[arg(long, value_name = "H", value_parser = even)]
         width: Option<usize>,
         /// Also write the aligned zoo to this file: float32, networks x weights, no header
         #[arg(long, value_name = "FILE")]
@@ -78,7 +80,7 @@ enum Command {
         /// The artifact, NAME.onnx
         artifact: PathBuf,
         /// How many networks
-        #[arg(short = 'n', long, default_value_t = 1)]
+        #[arg(short = 'n', long, default_value_t = 1, value_parser = at_least(1))]
         count: usize,
         /// Folder to write, new or empty
         #[arg(short, long, value_name = "DIR")]
@@ -102,7 +104,7 @@ enum ZooCommand {
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
         /// How many networks, at least 8
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = at_least(MIN_NETWORKS))]
         count: usize,
         /// Seed of the split, the initialisations and the order of the flowers
         #[arg(long, default_value_t = 0)]
@@ -177,6 +179,17 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
+fn at_least(least: usize) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least as u64..)
+}
+
+fn even(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(width) if train::is_width(width) => Ok(width),
+        _ => Err("give an even number from 2 to 65536".into()),
+    }
+}
+
 fn basis_choice(basis: BasisName, latent: Option<usize>) -> BasisChoice {
     match (basis, latent) {
         (BasisName::Linear, latent) => BasisChoice::Linear(latent),
@@ -188,11 +201,6 @@ fn basis_choice(basis: BasisName, latent: Option<usize>) -> BasisChoice {
 }
 
 fn zoo_iris(folder: &Path, count: usize, seed: u64) -> Result<()> {
-    if count < MIN_NETWORKS {
-        usage(&format!(
-            "--count {count}: a zoo needs at least {MIN_NETWORKS} networks"
-        ));
-    }
     files::check_empty(folder)?;
     let progress = Progress::new("zoo", count);
     let made = iris::zoo(count, seed, || progress.step(String::new));

@@ -82,6 +82,11 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
     let mut networks = Zoo::read(zoo)?;
     let data = read_data(zoo, &networks, options)?;
     check(&networks, options)?;
+    files::check_file(output)?;
+    files::check_file(&export::sidecar_path(output)?)?;
+    if let Some(path) = &options.aligned_zoo {
+        files::check_file(path)?;
+    }
 
     align_zoo(&mut networks, options.seed);
     let parts = Parts::split(&networks, options.seed);
@@ -171,16 +176,21 @@ fn read_data(folder: &Path, zoo: &Zoo, options: &TrainOptions) -> Result<Option<
     Ok(Some(data))
 }
 
+/// Whether a velocity network can have this width.
+pub fn is_width(width: usize) -> bool {
+    (2..=1 << 16).contains(&width) && width.is_multiple_of(2)
+}
+
 /// Options that the zoo can be trained with.
 fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
     if options.steps == 0 {
-        return Err(invalid("--steps 0: the flow needs at least one step"));
+        return Err(invalid("steps 0: the flow needs at least one step"));
     }
     if let Some(width) = options.width
-        && (width < 2 || width % 2 == 1 || width > 1 << 16)
+        && !is_width(width)
     {
         return Err(invalid(format!(
-            "--width {width}: give an even number from 2 to 65536"
+            "width {width}: give an even number from 2 to 65536"
         )));
     }
     let training = zoo.count() - held_out_count(zoo.count());

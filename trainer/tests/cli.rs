@@ -176,11 +176,16 @@ fn bad_requests_are_refused_before_any_work() {
         1,
         &["cannot read the zoo 'none'"],
     );
-    refuse("train zoo -o flow.onnx --steps 0", 1, &["--steps 0"]);
+    refuse("train zoo -o zoo", 1, &["'zoo' is not called NAME.onnx"]);
     refuse(
-        "train zoo -o flow.onnx --width 33",
+        "train zoo -o flow.onnx --aligned-zoo zoo",
         1,
-        &["--width 33", "even"],
+        &["'zoo' is a folder"],
+    );
+    refuse(
+        "train zoo -o zoo/net-000.safetensors/flow.onnx",
+        1,
+        &["net-000.safetensors"],
     );
     refuse(
         "train zoo -o flow.onnx --basis linear --latent 9",
@@ -193,7 +198,6 @@ fn bad_requests_are_refused_before_any_work() {
         &["cannot read 'none.csv'"],
     );
     refuse("generate none.onnx -o new", 1, &["none.onnx"]);
-    refuse("generate none.onnx -n 0 -o new", 1, &["at least one"]);
     refuse(
         "inspect zoo/net-000.safetensors",
         1,
@@ -203,7 +207,10 @@ fn bad_requests_are_refused_before_any_work() {
     refuse("train zoo", 2, &["--output"]);
     refuse("train zoo -o flow.onnx --latent 5", 2, &["--basis linear"]);
     refuse("train zoo -o flow.onnx --basis cubic", 2, &["cubic"]);
-    refuse("zoo iris -o new --count 7", 2, &["at least 8"]);
+    refuse("zoo iris -o new --count 7", 2, &["--count"]);
+    refuse("train zoo -o flow.onnx --steps 0", 2, &["--steps"]);
+    refuse("train zoo -o flow.onnx --width 33", 2, &["--width", "even"]);
+    refuse("generate none.onnx -n 0 -o new", 2, &["--count"]);
     refuse("frobnicate", 2, &["frobnicate"]);
 }
 
