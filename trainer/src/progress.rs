@@ -57,5 +57,9 @@ impl Progress {
     /// The stage is over; its bar stays.
     pub fn finish(self) {
         self.bar.finish();
+        if !self.bar.is_hidden() {
+            // The bar leaves the cursor behind itself.
+            eprintln!();
+        }
     }
 }
