@@ -6,12 +6,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use half::slice::HalfFloatSliceExt;
-
 use crate::{
     artifact::Basis,
     error::Result,
-    kernel::{GROUP, Kernel, STREAMS, TILE},
+    kernel::{Element, GROUP, Kernel, STREAMS, TILE},
     memory::zeros,
     model::{Floats, Model},
     output::Writer,
@@ -20,7 +18,7 @@ use crate::{
 
 /// Columns of a panel: its sums stay in the first-level cache, and a row of it is long enough
 /// for the processor to prefetch.
-const PANEL: usize = 2048;
+const PANEL: usize = 4096;
 
 /// From this many networks on, packing pays.
 const PACK_FROM: usize = GROUP + 2;
@@ -125,6 +123,7 @@ impl Decoder {
             }
         };
         Batch {
+            kernel: self.kernel,
             rows,
             latent,
             latents,
@@ -147,6 +146,7 @@ impl Decoder {
 
 /// The basis as typed slices of the mapping, and the latents of one batch.
 struct Batch<'a> {
+    kernel: Kernel,
     rows: usize,
     latent: usize,
     latents: &'a [f32],
@@ -217,8 +217,8 @@ impl Batch<'_> {
         scratch: &mut Scratch,
         emit: Emit,
     ) {
-        let mean = mean.read(start, columns, &mut scratch.mean);
-        let scale = scale.read(start, columns, &mut scratch.rows);
+        let mean = mean.read(self.kernel, start, columns, &mut scratch.mean);
+        let scale = scale.read(self.kernel, start, columns, &mut scratch.rows);
         scratch.sums.resize(columns, 0.0);
         for (i, z) in self.latents.chunks_exact(self.latent).enumerate() {
             let z = &z[start..start + columns];
@@ -234,32 +234,36 @@ impl Batch<'_> {
 impl Linear<'_> {
     /// For few networks: every row of the components is read once and added to all sums.
     fn stream(&self, rows: usize, start: usize, columns: usize, scratch: &mut Scratch, emit: Emit) {
-        let Scratch {
-            mean,
-            sums,
-            rows: converted,
-            ..
-        } = scratch;
-        let mean = self.mean.read(start, columns, mean);
+        let Scratch { mean, sums, .. } = scratch;
+        let mean = self.mean.read(self.kernel, start, columns, mean);
         sums.clear();
         (0..rows).for_each(|_| sums.extend_from_slice(mean));
-        converted.resize(STREAMS * PANEL, 0.0);
+        match self.components {
+            Floats::F32(components) => self.add_streams(components, start, columns, sums),
+            Floats::F16(components) => self.add_streams(components, start, columns, sums),
+        }
+        for (i, sums) in sums.chunks_exact(columns).enumerate() {
+            emit(i, sums);
+        }
+    }
+
+    fn add_streams<T: Element>(
+        &self,
+        components: &[T],
+        start: usize,
+        columns: usize,
+        sums: &mut [f32],
+    ) {
         for k in (0..self.latent).step_by(STREAMS) {
-            let mut buffers = converted.chunks_exact_mut(PANEL);
-            let streams: [&[f32]; STREAMS] = std::array::from_fn(|j| {
-                let buffer = buffers.next().expect("one buffer a stream");
+            let streams = std::array::from_fn(|j| {
                 // Behind the last component the factors are zero: any finite row will do.
                 let k = (k + j).min(self.latent - 1);
-                self.components
-                    .read_into(k * self.weights + start, &mut buffer[..columns])
+                &components[k * self.weights + start..][..columns]
             });
             for (i, sums) in sums.chunks_exact_mut(columns).enumerate() {
                 let z = std::array::from_fn(|j| self.factor(i, k + j));
                 self.kernel.accumulate(z, streams, sums);
             }
-        }
-        for (i, sums) in sums.chunks_exact(columns).enumerate() {
-            emit(i, sums);
         }
     }
 
@@ -267,7 +271,8 @@ impl Linear<'_> {
     fn packed(&self, rows: usize, start: usize, columns: usize, scratch: &mut Scratch, emit: Emit) {
         let width = columns.next_multiple_of(TILE);
         scratch.mean.resize(PANEL, 0.0);
-        self.mean.read_into(start, &mut scratch.mean[..columns]);
+        self.mean
+            .read_into(self.kernel, start, &mut scratch.mean[..columns]);
         self.pack(start, columns, scratch);
         scratch.sums.resize(GROUP * PANEL, 0.0);
         let padded = self.latent.next_multiple_of(STREAMS);
@@ -298,7 +303,7 @@ impl Linear<'_> {
             let row = &mut scratch.rows[..tiles * TILE];
             row[columns..].fill(0.0);
             self.components
-                .read_into(k * self.weights + start, &mut row[..columns]);
+                .read_into(self.kernel, k * self.weights + start, &mut row[..columns]);
             for (t, chunk) in row.as_chunks().0.iter().enumerate() {
                 scratch.tiles[t * self.latent + k] = *chunk;
             }
@@ -321,16 +326,22 @@ impl Floats<'_> {
     }
 
     /// Elements from `start` as f32, in `buffer`.
-    fn read<'b>(&self, start: usize, count: usize, buffer: &'b mut Vec<f32>) -> &'b [f32] {
+    fn read<'b>(
+        &self,
+        kernel: Kernel,
+        start: usize,
+        count: usize,
+        buffer: &'b mut Vec<f32>,
+    ) -> &'b [f32] {
         buffer.resize(count.max(buffer.len()), 0.0);
-        self.read_into(start, &mut buffer[..count])
+        self.read_into(kernel, start, &mut buffer[..count])
     }
 
-    fn read_into<'b>(&self, start: usize, to: &'b mut [f32]) -> &'b [f32] {
+    fn read_into<'b>(&self, kernel: Kernel, start: usize, to: &'b mut [f32]) -> &'b [f32] {
         let end = start + to.len();
         match self {
-            Floats::F32(from) => to.copy_from_slice(&from[start..end]),
-            Floats::F16(from) => from[start..end].convert_to_f32_slice(to),
+            Floats::F32(from) => kernel.widen(&from[start..end], to),
+            Floats::F16(from) => kernel.widen(&from[start..end], to),
         }
         to
     }

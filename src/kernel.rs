@@ -3,6 +3,11 @@
 //! Every element is its start value plus the sum over the components in their order, one
 //! multiply-add each, so a network's weights do not depend on the batch it is decoded in.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use half::{f16, slice::HalfFloatSliceExt};
+
 /// Columns of a packed tile.
 pub(crate) const TILE: usize = 64;
 
@@ -31,7 +36,7 @@ impl Kernel {
             if is_x86_feature_detected!("avx512f") {
                 return Self::Avx512;
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if x86::has_avx2() {
                 return Self::Avx2;
             }
         }
@@ -56,8 +61,14 @@ impl Kernel {
         }
     }
 
-    /// out += sum over j of z[j] * rows[j].
-    pub(crate) fn accumulate(self, z: [f32; STREAMS], rows: [&[f32]; STREAMS], out: &mut [f32]) {
+    /// out += sum over j of z[j] * rows[j], all of one length.
+    pub(crate) fn accumulate<T: Element>(
+        self,
+        z: [f32; STREAMS],
+        rows: [&[T]; STREAMS],
+        out: &mut [f32],
+    ) {
+        let rows = rows.map(|row| &row[..out.len()]);
         match self {
             // SAFETY: `detect` has found the features.
             #[cfg(target_arch = "x86_64")]
@@ -65,8 +76,92 @@ impl Kernel {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::accumulate_avx2(z, rows, out) },
-            Self::Portable => accumulate(z, rows, out, multiply_add),
+            Self::Portable => accumulate_portable(z, rows, out),
         }
+    }
+
+    /// Converts `from` to float32.
+    pub(crate) fn widen<T: Element>(self, from: &[T], to: &mut [f32]) {
+        let from = &from[..to.len()];
+        match self {
+            // SAFETY: `detect` has found the features.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::widen_avx512(from, to) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86::widen_avx2(from, to) },
+            Self::Portable => T::widen(from, to),
+        }
+    }
+}
+
+/// An element type of the basis.
+pub(crate) trait Element: Copy {
+    fn to_f32(self) -> f32;
+
+    /// The portable conversion.
+    fn widen(from: &[Self], to: &mut [f32]);
+
+    /// The first 16 elements from `from`.
+    ///
+    /// # Safety
+    /// They are readable.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load_avx512(from: *const Self) -> __m512;
+
+    /// The first 8 elements from `from`.
+    ///
+    /// # Safety
+    /// They are readable.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load_avx2(from: *const Self) -> __m256;
+}
+
+impl Element for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    fn widen(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_avx512(from: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn load_avx2(from: *const Self) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+}
+
+impl Element for f16 {
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
+
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_avx512(from: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn load_avx2(from: *const Self) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
 }
 
@@ -93,20 +188,16 @@ fn multiply_portable(z: &[[f32; GROUP]], tile: &[[f32; TILE]], out: [&mut [f32; 
     }
 }
 
-#[inline(always)]
-fn accumulate(
-    z: [f32; STREAMS],
-    rows: [&[f32]; STREAMS],
-    out: &mut [f32],
-    multiply_add: impl Fn(f32, f32, f32) -> f32,
-) {
-    let rows = rows.map(|row| &row[..out.len()]);
-    for (i, out) in out.iter_mut().enumerate() {
-        let mut sum = *out;
+fn accumulate_portable<T: Element>(z: [f32; STREAMS], rows: [&[T]; STREAMS], out: &mut [f32]) {
+    let mut wide = [0.0; TILE];
+    for (block, out) in out.chunks_mut(TILE).enumerate() {
         for (z, row) in z.iter().zip(rows) {
-            sum = multiply_add(*z, row[i], sum);
+            let wide = &mut wide[..out.len()];
+            T::widen(&row[block * TILE..][..out.len()], wide);
+            for (out, c) in out.iter_mut().zip(wide) {
+                *out = multiply_add(*z, *c, *out);
+            }
         }
-        *out = sum;
     }
 }
 
@@ -114,17 +205,78 @@ fn accumulate(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, STREAMS, TILE};
+    use super::{Element, GROUP, STREAMS, TILE};
 
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn accumulate_avx512(z: [f32; STREAMS], rows: [&[f32]; STREAMS], out: &mut [f32]) {
-        super::accumulate(z, rows, out, f32::mul_add);
+    pub(super) fn has_avx2() -> bool {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
     }
 
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn accumulate_avx2(z: [f32; STREAMS], rows: [&[f32]; STREAMS], out: &mut [f32]) {
-        super::accumulate(z, rows, out, f32::mul_add);
+    /// Loops over whole vectors, and one by one over the rest.
+    macro_rules! stream {
+        ($accumulate:ident, $widen:ident, $features:literal, $lanes:literal,
+         $element:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $accumulate<T: Element>(
+                z: [f32; STREAMS],
+                rows: [&[T]; STREAMS],
+                out: &mut [f32],
+            ) {
+                let whole = out.len() / $lanes * $lanes;
+                for i in (0..whole).step_by($lanes) {
+                    // SAFETY: the caller has cut the rows to the length of `out`.
+                    unsafe {
+                        let mut sum = $load(out.as_ptr().add(i));
+                        for (z, row) in z.iter().zip(rows) {
+                            sum = $fma($broadcast(*z), T::$element(row.as_ptr().add(i)), sum);
+                        }
+                        $store(out.as_mut_ptr().add(i), sum);
+                    }
+                }
+                for i in whole..out.len() {
+                    for (z, row) in z.iter().zip(rows) {
+                        out[i] = z.mul_add(row[i].to_f32(), out[i]);
+                    }
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) fn $widen<T: Element>(from: &[T], to: &mut [f32]) {
+                let whole = to.len() / $lanes * $lanes;
+                for i in (0..whole).step_by($lanes) {
+                    // SAFETY: the caller has cut `from` to the length of `to`.
+                    unsafe { $store(to.as_mut_ptr().add(i), T::$element(from.as_ptr().add(i))) }
+                }
+                for i in whole..to.len() {
+                    to[i] = from[i].to_f32();
+                }
+            }
+        };
     }
+
+    stream!(
+        accumulate_avx512,
+        widen_avx512,
+        "avx512f",
+        16,
+        load_avx512,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps
+    );
+    stream!(
+        accumulate_avx2,
+        widen_avx2,
+        "avx2,fma,f16c",
+        8,
+        load_avx2,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps
+    );
 
     /// A multiplication that keeps `$columns` vectors of all networks in registers.
     macro_rules! multiply {
@@ -179,7 +331,7 @@ mod x86 {
     );
     multiply!(
         multiply_avx2,
-        "avx2,fma",
+        "avx2,fma,f16c",
         8,
         2,
         _mm256_loadu_ps,
@@ -197,7 +349,7 @@ mod tests {
         let mut kernels = vec![Kernel::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if x86::has_avx2() {
                 kernels.push(Kernel::Avx2);
             }
             if is_x86_feature_detected!("avx512f") {

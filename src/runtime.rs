@@ -1,6 +1,7 @@
 //! Finding and loading ONNX Runtime, once a process.
 
 use std::{
+    error::Error as _,
     ffi::{CStr, OsString, c_char, c_void},
     path::{Path, PathBuf},
     ptr::{NonNull, null_mut},
@@ -105,10 +106,14 @@ impl Runtime {
         } else {
             std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?
         };
+        // Loaded here first, since `ort` keeps the system's reason for a failure to itself.
+        // SAFETY: whoever named the path trusts the library's initialisers.
+        let library =
+            unsafe { libloading::Library::new(&absolute) }.map_err(|e| reason(&absolute, &e))?;
+        let version = version(&library).map_err(|e| reason(&absolute, &e))?;
         // Not the crate's lazy loader, which panics where the library is missing. The builder
         // is dropped: the environment below has a logger of ours.
         drop(ort::init_from(&absolute).map_err(|e| e.to_string())?);
-        let version = version(&absolute)?;
         let env = environment().map_err(|e| e.message().to_owned())?;
         Ok(Self {
             path: absolute,
@@ -118,18 +123,27 @@ impl Runtime {
     }
 }
 
-/// The version of the library that `ort` has just loaded.
-fn version(path: &Path) -> Result<String, String> {
-    // SAFETY: the library is loaded for good by `ort`; opening it again only counts references.
+fn version(library: &libloading::Library) -> Result<String, libloading::Error> {
+    // SAFETY: this is the signature that every ONNX Runtime gives the function.
     let text = unsafe {
-        let library = libloading::Library::new(path).map_err(|e| e.to_string())?;
         let base: libloading::Symbol<unsafe extern "C" fn() -> *const sys::OrtApiBase> =
-            library.get(b"OrtGetApiBase").map_err(|e| e.to_string())?;
+            library.get(b"OrtGetApiBase")?;
         CStr::from_ptr(((*base()).GetVersionString)())
-            .to_string_lossy()
-            .into_owned()
     };
-    Ok(text)
+    Ok(text.to_string_lossy().into_owned())
+}
+
+/// Why a library could not be loaded, in the system's words, which often begin with its path.
+fn reason(path: &Path, error: &libloading::Error) -> String {
+    let words = error
+        .source()
+        .map_or_else(|| error.to_string(), |words| words.to_string());
+    let path = path.display().to_string();
+    if words.starts_with(&path) {
+        words
+    } else {
+        format!("{path}: {words}")
+    }
 }
 
 /// An environment that logs through [`log`] instead of standard error.

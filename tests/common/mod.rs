@@ -9,6 +9,7 @@
 )]
 
 pub mod artifact;
+pub mod c;
 pub mod damage;
 pub mod fixture;
 pub mod graph;

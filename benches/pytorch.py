@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""libdwf against PyTorch eager on the same weights, on this machine's CPU, in one run.
+
+usage: pytorch.py ARTIFACT.onnx LIBDWF.so
+
+ARTIFACT is one of the trainer's with a linear basis. PyTorch runs the reference's way: the
+concatenation of state and time embedding, RK4 with 99 uniform intervals, one evaluation a call, then
+the basis. That both compute the same velocity is checked first. Prints milliseconds a call and the
+ratios. Needs: pip install torch numpy safetensors onnxruntime.
+`make bench-pytorch` trains a suitable artifact and runs this.
+"""
+import ctypes, statistics, sys, time
+import numpy, onnxruntime, safetensors, torch
+from torch.nn import functional as F
+
+ERR = 512
+
+
+class Struct(ctypes.Structure):
+    def __init__(self, **fields):
+        super().__init__(struct_size=ctypes.sizeof(type(self)), **fields)
+
+
+P, U32, U64, SIZE, F64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_double
+
+
+class SamplerOptions(Struct):
+    _fields_ = [("struct_size", SIZE), ("onnxruntime", ctypes.c_char_p), ("device", U32),
+                ("device_id", ctypes.c_int32), ("threads", U32), ("max_batch", U32)]
+
+
+class SampleOptions(Struct):
+    _fields_ = [("struct_size", SIZE), ("seed", U64), ("first_index", U64), ("count", SIZE),
+                ("solver", U32), ("grid", U32), ("steps", U64)]
+
+
+class Buffer(Struct):
+    _fields_ = [("struct_size", SIZE), ("data", P), ("size_bytes", SIZE)]
+
+
+class Dwf:
+    """The sampler through the C ABI."""
+
+    def __init__(self, library, artifact):
+        self.lib = ctypes.CDLL(library)
+        self.err = ctypes.create_string_buffer(ERR)
+        model, self.sampler = P(), P()
+        self.call("dwf_model_open", artifact.encode(), None, ctypes.byref(model))
+        self.call("dwf_sampler_new", model, None, ctypes.byref(self.sampler))
+
+    def call(self, name, *args):
+        if getattr(self.lib, name)(*args, self.err, SIZE(ERR)):
+            sys.exit(f"{name}: {self.err.value.decode()}")
+
+    def sample(self, out, **options):
+        options = SampleOptions(seed=1, count=out.shape[0], **options)
+        buffer = Buffer(data=out.ctypes.data, size_bytes=out.nbytes)
+        self.call("dwf_sample", self.sampler, ctypes.byref(options), ctypes.byref(buffer))
+
+
+class Reference(torch.nn.Module):
+    """The reference network with an artifact's weights, eager, float32."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        t = {name: torch.from_numpy(tensors.get_tensor(name).astype("float32"))
+             for name in tensors.keys()}
+        linear = lambda w, b: (w.T.contiguous(), b)
+        self.time1 = linear(t["time1.weight"], t["time1.bias"])
+        self.time2 = linear(t["time2.weight"], t["time2.bias"])
+        # The concatenation [x, embedding], as the reference has it.
+        self.input = linear(torch.cat([t["input.weight"], t["input_time.weight"]]),
+                            t["input_time.bias"])
+        self.hidden2 = linear(t["hidden2.weight"], t["hidden2.bias"])
+        self.hidden3 = linear(t["hidden3.weight"], t["hidden3.bias"])
+        self.output = linear(t["output.weight"], t["output.bias"])
+        self.norms = [(t[f"norm{i}.weight"], t[f"norm{i}.bias"]) for i in (1, 2, 3)]
+        self.mean, self.scale = t["basis.mean"], t["basis.scale"]
+        self.components = t["basis.components"]
+
+    def velocity(self, x, t):
+        time = F.linear(F.gelu(F.linear(t, *self.time1)), *self.time2)
+        h = F.linear(torch.cat([x, time], dim=1), *self.input)
+        for norm, layer in zip(self.norms, (self.hidden2, self.hidden3, self.output)):
+            h = F.linear(F.gelu(F.layer_norm(h, norm[0].shape, *norm)), *layer)
+        return h
+
+    def sample(self, z, steps):
+        grid = torch.linspace(0, 1, steps + 1)
+        for t0, t1 in zip(grid[:-1], grid[1:]):
+            step = t1 - t0
+            at = lambda t: t.expand(len(z), 1)
+            k1 = self.velocity(z, at(t0))
+            k2 = self.velocity(z + step / 2 * k1, at(t0 + step / 2))
+            k3 = self.velocity(z + step / 2 * k2, at(t0 + step / 2))
+            k4 = self.velocity(z + step * k3, at(t1))
+            z = z + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return (z * self.scale) @ self.components + self.mean
+
+
+def check_same(artifact, reference, latent):
+    """PyTorch's velocity is the artifact's, up to float32 rounding."""
+    x, t = torch.randn(10, latent), torch.rand(10, 1)
+    session = onnxruntime.InferenceSession(artifact)
+    v = session.run(["v"], {"x": x.numpy(), "t": t.numpy()})[0]
+    difference = numpy.abs(v - reference.velocity(x, t).numpy()).max()
+    if not difference < 1e-4 * numpy.abs(v).max():
+        sys.exit(f"PyTorch computes something else: velocities differ by {difference}")
+
+
+def milliseconds(run):
+    run()
+    times = []
+    while len(times) < 5 or (sum(times) < 4 and len(times) < 200):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+@torch.inference_mode()
+def main():
+    artifact, library = sys.argv[1:]
+    dwf = Dwf(library, artifact)
+    with safetensors.safe_open(artifact[: -len(".onnx")] + ".safetensors", "numpy") as tensors:
+        reference = Reference(tensors)
+    latent, weights = reference.components.shape
+    check_same(artifact, reference, latent)
+    print(f"latent {latent}, h {len(reference.norms[0][0])}, {weights} weights; "
+          f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for count in (1, 100):
+        z = torch.randn(count, latent)
+        out = numpy.empty((count, weights), "float32")
+        eager = milliseconds(lambda: reference.sample(z, 99))
+        equal = milliseconds(lambda: dwf.sample(out, solver=4, steps=99, grid=1))
+        default = milliseconds(lambda: dwf.sample(out))
+        print(f"batch {count:3}: PyTorch eager {eager:8.2f} ms | libdwf, equal evaluations "
+              f"{equal:7.2f} ms: {eager / equal:5.1f}x | default solver {default:7.2f} ms: "
+              f"{eager / default:6.1f}x")
+
+
+if __name__ == "__main__":
+    main()

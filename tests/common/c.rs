@@ -1,0 +1,116 @@
+//! The C ABI as a C programmer meets it: the header, a compiler, and the freshly built library.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+/// What issue and header promise to compile without a warning.
+pub const STRICT: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"];
+
+/// How a program gets at the library.
+#[derive(Clone, Copy, Debug)]
+pub enum Linkage {
+    Shared,
+    Static,
+}
+
+/// A folder for programs and artifacts.
+pub struct Workshop {
+    folder: TempDir,
+}
+
+impl Workshop {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Compiles `tests/c/NAME.c` with the system compiler.
+    pub fn compile(&self, name: &str, linkage: Linkage) -> PathBuf {
+        let source = sources().join(format!("{name}.c"));
+        let program = self.path().join(format!("{name}-{linkage:?}"));
+        let mut command = compiler("cc", "c99");
+        command.args(["-D_POSIX_C_SOURCE=200809L", "-pthread"]);
+        command.arg(source).arg("-o").arg(&program);
+        link(&mut command, linkage);
+        succeeds(&mut command);
+        program
+    }
+}
+
+/// `compiler` for strict `standard`, finding the header.
+pub fn compiler(compiler: &str, standard: &str) -> Command {
+    let mut command = Command::new(compiler);
+    command.arg(format!("-std={standard}")).args(STRICT);
+    command.arg("-I").arg(root().join("include"));
+    command
+}
+
+/// Appends the library.
+pub fn link(command: &mut Command, linkage: Linkage) {
+    let folder = library_folder();
+    match linkage {
+        Linkage::Shared => {
+            command.arg("-L").arg(&folder).arg("-ldwf");
+            command.arg(format!("-Wl,-rpath,{}", folder.display()));
+        }
+        Linkage::Static => {
+            command.arg(folder.join("libdwf.a"));
+            command.args(["-lgcc_s", "-lpthread", "-ldl"]);
+        }
+    }
+    command.arg("-lm");
+}
+
+/// Where `cargo test` has built the libraries: beside the test programs.
+pub fn library_folder() -> PathBuf {
+    std::env::current_exe()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// A compiled program, to be run. Cargo's `LD_LIBRARY_PATH` would find the library of an earlier
+/// `cargo build`.
+pub fn executable(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+/// Runs a command that must succeed and print nothing.
+#[track_caller]
+pub fn succeeds(command: &mut Command) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let printed = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    assert!(
+        status.code() == Some(0) && printed.is_empty(),
+        "{command:?}: {status}\n{printed}"
+    );
+}
+
+/// `include/dwf.h`.
+pub fn header() -> String {
+    std::fs::read_to_string(root().join("include/dwf.h")).unwrap()
+}
+
+pub fn sources() -> PathBuf {
+    root().join("tests/c")
+}
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
