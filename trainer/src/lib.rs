@@ -1,1 +1,28 @@
+//! From a folder of trained networks to an artifact that libdwf samples new networks from.
+//!
+//! The data flow, a module a stage:
+//! [`zoo`] (checkpoints) -> [`align`] (hidden units matched) -> [`latent`] (whitened) ->
+//! [`flow`] (trained) -> [`export`] (two files) -> [`report`] (measured);
+//! [`train`] runs it from end to end.
 
+pub mod adamw;
+pub mod align;
+pub mod assignment;
+pub mod dataset;
+pub mod error;
+pub mod export;
+pub mod files;
+pub mod flow;
+pub mod generate;
+pub mod inspect;
+pub mod iris;
+pub mod latent;
+pub mod network;
+pub mod progress;
+pub mod random;
+pub mod report;
+pub mod sidecar;
+pub mod solver;
+pub mod train;
+pub mod velocity;
+pub mod zoo;

@@ -1,0 +1,209 @@
+//! The artifact: `name.onnx` with the velocity network and the metadata, `name.safetensors` with
+//! every tensor.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use dwf::{
+    artifact::Description,
+    layout::Layout,
+    metadata::{DefaultSolver, Distribution, Metadata, Source, basis_tensor},
+    onnx::{
+        LOCATION_EXTERNAL, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+        data_type,
+    },
+};
+use half::f16;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::{Result, invalid},
+    files::Staging,
+    latent::Basis,
+    sidecar::{Sidecar, SidecarFile, hex},
+    velocity::{Velocity, VelocityTensor},
+};
+
+/// What an artifact says beside its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct About {
+    /// The target network's tensors.
+    pub layout: Layout,
+    /// Standard deviation of the noise that trajectories start from.
+    pub source_std: f64,
+    /// The default solver.
+    pub solver: DefaultSolver,
+    /// Who made the artifact from what.
+    pub provenance: BTreeMap<String, String>,
+    /// The report's figures.
+    pub quality: BTreeMap<String, f64>,
+}
+
+/// Writes an artifact: `path`, which ends in `.onnx`, and the `.safetensors` beside it. The same
+/// arguments give the same bytes. Both files are complete before the first gets its name.
+///
+/// Errors: IO; INVALID_ARGUMENT unless velocity, basis and layout fit together; BAD_ARTIFACT if
+/// libdwf would not read it.
+pub fn write(path: &Path, velocity: &Velocity, basis: &Basis, about: &About) -> Result<()> {
+    let sidecar_path = sidecar_path(path)?;
+    let sidecar_name = sidecar_path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let (onnx, sidecar) = encode(&sidecar_name, velocity, basis, about)?;
+    let staging = Staging::beside(path)?;
+    staging.write(&*sidecar_name, &sidecar)?;
+    staging.write(path.file_name().unwrap_or_default(), &onnx)?;
+    // A crash in between leaves a pair that does not match, which libdwf says on opening it.
+    staging.publish(&sidecar_path)?;
+    staging.publish(path)
+}
+
+/// The sidecar of the artifact `path`.
+///
+/// Errors: INVALID_ARGUMENT unless `path` is `NAME.onnx` in UTF-8.
+pub fn sidecar_path(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match name.and_then(|name| name.strip_suffix(".onnx")) {
+        Some(stem) if !stem.is_empty() => Ok(path.with_extension("safetensors")),
+        _ => Err(invalid(format!(
+            "'{}' is not called NAME.onnx",
+            path.display()
+        ))),
+    }
+}
+
+/// The bytes of both files.
+fn encode(
+    sidecar_name: &str,
+    velocity: &Velocity,
+    basis: &Basis,
+    about: &About,
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    check(velocity, basis, about)?;
+    let tensors = velocity.tensors();
+    let mut sidecar = Sidecar::default();
+    add_basis(&mut sidecar, basis);
+    for tensor in &tensors {
+        add_weight(
+            &mut sidecar,
+            tensor,
+            &velocity.weights[tensor.range.clone()],
+        );
+    }
+    let SidecarFile {
+        bytes: sidecar,
+        ranges,
+        pair,
+    } = sidecar.finish();
+    let mut graph = velocity.graph();
+    graph.initializer = tensors
+        .iter()
+        .map(|tensor| external(tensor, sidecar_name, &ranges[tensor.name]))
+        .collect();
+    let metadata = Metadata {
+        layout: about.layout.clone(),
+        basis: basis.kind(),
+        source: Source {
+            distribution: Distribution::Normal,
+            std: about.source_std,
+        },
+        condition: None,
+        solver: about.solver,
+        sidecar_sha256: hex(&Sha256::digest(&sidecar)),
+        pair,
+        provenance: about.provenance.clone(),
+        quality: about.quality.clone(),
+    };
+    let onnx = ModelProto {
+        // ONNX 1.15, the first with opset 20.
+        ir_version: Some(9),
+        producer_name: Some("dwf-trainer".into()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+        doc_string: None,
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(20),
+        }],
+        metadata_props: metadata.to_props(),
+    }
+    .encode_to_vec();
+    // What is written is what libdwf reads.
+    Description::parse(&onnx)?.basis(&sidecar)?;
+    Ok((onnx, sidecar))
+}
+
+fn check(velocity: &Velocity, basis: &Basis, about: &About) -> Result<()> {
+    if velocity.latent != basis.latent() || basis.weights() != about.layout.len() {
+        return Err(invalid(format!(
+            "a velocity over {} latents, a basis from {} latents to {} weights and a layout of {} \
+             weights do not fit together",
+            velocity.latent,
+            basis.latent(),
+            basis.weights(),
+            about.layout.len()
+        )));
+    }
+    let largest = velocity
+        .weights
+        .iter()
+        .fold(0f32, |largest, w| largest.max(w.abs()));
+    if velocity.weights.iter().any(|w| w.is_nan()) || largest > f16::MAX.to_f32() {
+        return Err(invalid(
+            "the velocity network has weights that half precision cannot hold: training diverged",
+        ));
+    }
+    Ok(())
+}
+
+fn add_basis(sidecar: &mut Sidecar, basis: &Basis) {
+    if let Basis::Linear {
+        components,
+        mean,
+        scale,
+    } = basis
+    {
+        let shape = [scale.len(), mean.len()];
+        sidecar.add_f16(basis_tensor::COMPONENTS, &shape, components.iter().copied());
+    }
+    if let Basis::Diagonal { mean, scale } | Basis::Linear { mean, scale, .. } = basis {
+        sidecar.add_f32(basis_tensor::MEAN, &[mean.len()], mean);
+        sidecar.add_f32(basis_tensor::SCALE, &[scale.len()], scale);
+    }
+}
+
+/// Matrices in half precision, vectors in single.
+fn add_weight(sidecar: &mut Sidecar, tensor: &VelocityTensor, values: &[f32]) {
+    if tensor.is_matrix() {
+        let values = values.iter().map(|value| f16::from_f32(*value));
+        sidecar.add_f16(tensor.name, &tensor.shape, values);
+    } else {
+        sidecar.add_f32(tensor.name, &tensor.shape, values);
+    }
+}
+
+/// An ONNX initialiser that lies in the sidecar.
+fn external(tensor: &VelocityTensor, location: &str, bytes: &Range<usize>) -> TensorProto {
+    let float = if tensor.is_matrix() {
+        data_type::FLOAT16
+    } else {
+        data_type::FLOAT
+    };
+    TensorProto {
+        name: Some(tensor.name.into()),
+        dims: tensor.shape.iter().map(|dim| *dim as i64).collect(),
+        data_type: Some(float),
+        data_location: Some(LOCATION_EXTERNAL),
+        external_data: vec![
+            StringStringEntryProto::new("location", location),
+            StringStringEntryProto::new("offset", bytes.start.to_string()),
+            StringStringEntryProto::new("length", bytes.len().to_string()),
+        ],
+        ..Default::default()
+    }
+}

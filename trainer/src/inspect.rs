@@ -1,0 +1,86 @@
+//! What an artifact is, for people.
+
+use std::{fmt::Write, path::Path};
+
+use dwf::{Model, metadata::Metadata, ode::Solver};
+
+use crate::error::Result;
+
+/// Describes the artifact.
+///
+/// Errors: those of opening it.
+pub fn inspect(artifact: &Path) -> Result<String> {
+    let model = Model::open(artifact, &Default::default())?;
+    Ok(describe(model.metadata(), model.latent()))
+}
+
+fn describe(metadata: &Metadata, latent: usize) -> String {
+    let Metadata {
+        layout,
+        basis,
+        source,
+        solver,
+        ..
+    } = metadata;
+    let mut text = format!("target network: {} weights\n", layout.len());
+    for tensor in layout.tensors() {
+        let shape = format!("{:?}", tensor.shape);
+        let dtype = format!("{:?}", tensor.dtype);
+        line(
+            &mut text,
+            &tensor.name,
+            format!("{dtype:<5} {shape:<16} at {}", tensor.offset),
+        );
+    }
+    text.push_str("\nflow\n");
+    line(
+        &mut text,
+        "basis",
+        format!("{basis:?} from {latent} latents"),
+    );
+    line(
+        &mut text,
+        "source",
+        format!("{:?}, std {}", source.distribution, source.std),
+    );
+    if let Some(condition) = &metadata.condition {
+        line(&mut text, "condition", format!("{:?}", condition.schema));
+    }
+    let error = match solver.relative_error {
+        Some(error) => format!("relative error {error:.1e}"),
+        None => "error not measured".into(),
+    };
+    line(
+        &mut text,
+        "solver",
+        format!("{}, {error}", steps(&solver.solver())),
+    );
+    text.push_str("\nquality\n");
+    for (key, value) in &metadata.quality {
+        line(&mut text, key, format!("{value:.4}"));
+    }
+    text.push_str("\nprovenance\n");
+    for (key, value) in &metadata.provenance {
+        line(&mut text, key, value);
+    }
+    text
+}
+
+fn steps(solver: &Solver) -> String {
+    let Solver {
+        method,
+        steps,
+        grid,
+        tolerance,
+    } = solver;
+    match solver.evaluations() {
+        Some(evaluations) => {
+            format!("{method:?} {steps} steps, {grid:?} grid: {evaluations} evaluations")
+        }
+        None => format!("{method:?}, tolerance {tolerance}"),
+    }
+}
+
+fn line(text: &mut String, key: &str, value: impl std::fmt::Display) {
+    writeln!(text, "  {key:<30}{value}").expect("strings grow");
+}

@@ -1,0 +1,59 @@
+//! Seeded random numbers: everything the trainer draws comes from here.
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+/// A generator; two with the same seed and stream draw the same numbers.
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    /// Streams of one seed are independent: one a purpose, or one a network.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        generator.set_stream(stream);
+        Self(generator)
+    }
+
+    /// Uniform in [0, 1), on a grid of 2^-24.
+    pub fn uniform(&mut self) -> f32 {
+        (self.0.next_u32() >> 8) as f32 / (1 << 24) as f32
+    }
+
+    /// Uniform in [-bound, bound).
+    pub fn symmetric(&mut self, bound: f32) -> f32 {
+        (2.0 * self.uniform() - 1.0) * bound
+    }
+
+    /// Uniform in 0..count.
+    pub fn index(&mut self, count: usize) -> usize {
+        // A 64-bit fraction of `count`: its bias is below count / 2^64.
+        ((u128::from(self.0.next_u64()) * count as u128) >> 64) as usize
+    }
+
+    /// Two different numbers, uniform in 0..count.
+    pub fn pair(&mut self, count: usize) -> [usize; 2] {
+        let first = self.index(count);
+        let second = self.index(count - 1);
+        [first, second + usize::from(second >= first)]
+    }
+
+    /// Standard normals (Box-Muller).
+    pub fn fill_normal(&mut self, values: &mut [f32]) {
+        for pair in values.chunks_mut(2) {
+            let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+            let (sin, cos) = (std::f32::consts::TAU * self.uniform()).sin_cos();
+            for (value, factor) in pair.iter_mut().zip([cos, sin]) {
+                *value = radius * factor;
+            }
+        }
+    }
+
+    /// A uniform permutation of the items, in place (Fisher-Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.index(i + 1));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The artifact's safetensors file: every tensor, aligned so that it can be used where it lies.
+
+use std::{collections::HashMap, ops::Range};
+
+use dwf::metadata::PAIR_KEY;
+use half::f16;
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo},
+};
+use sha2::{Digest, Sha256};
+
+/// Every tensor starts at a multiple of this many bytes: a cache line.
+pub const ALIGNMENT: usize = 64;
+
+/// Tensors to be written.
+#[derive(Default)]
+pub struct Sidecar {
+    tensors: Vec<Tensor>,
+}
+
+struct Tensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// A finished file.
+pub struct SidecarFile {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Every tensor's bytes in it.
+    pub ranges: HashMap<String, Range<usize>>,
+    /// What its own metadata says under `dwf.pair`: 32 hex digits that depend on the tensors alone.
+    pub pair: String,
+}
+
+impl Sidecar {
+    /// Adds a tensor in single precision.
+    pub fn add_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        self.add(name, Dtype::F32, shape, bytes);
+    }
+
+    /// Adds a tensor in half precision.
+    pub fn add_f16(&mut self, name: &str, shape: &[usize], values: impl Iterator<Item = f16>) {
+        self.add(
+            name,
+            Dtype::F16,
+            shape,
+            values.flat_map(f16::to_le_bytes).collect(),
+        );
+    }
+
+    fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) {
+        self.tensors.push(Tensor {
+            name: name.into(),
+            dtype,
+            shape: shape.into(),
+            bytes,
+        });
+    }
+
+    /// Lays the tensors out: those whose size is a multiple of [`ALIGNMENT`] first, so that few
+    /// of the others need padding. The format allows no gaps, so padding is a tensor `padding.N`.
+    pub fn finish(mut self) -> SidecarFile {
+        self.tensors
+            .sort_by_key(|tensor| !tensor.bytes.len().is_multiple_of(ALIGNMENT));
+        let mut infos: Vec<(String, TensorInfo)> = Vec::new();
+        let mut data: Vec<u8> = Vec::new();
+        for Tensor {
+            name,
+            dtype,
+            shape,
+            bytes,
+        } in self.tensors
+        {
+            let padding = data.len().next_multiple_of(ALIGNMENT) - data.len();
+            if padding > 0 {
+                let name = format!("padding.{}", infos.len());
+                push(
+                    &mut infos,
+                    &mut data,
+                    name,
+                    Dtype::U8,
+                    vec![padding],
+                    &vec![0; padding],
+                );
+            }
+            push(&mut infos, &mut data, name, dtype, shape, &bytes);
+        }
+        let pair = hex(&Sha256::digest(&data))[..32].to_owned();
+        let header = header(&infos, &pair);
+        let start = header.len();
+        let place = |(name, info): (String, TensorInfo)| {
+            (
+                name,
+                start + info.data_offsets.0..start + info.data_offsets.1,
+            )
+        };
+        let ranges = infos.into_iter().map(place).collect();
+        SidecarFile {
+            bytes: [header, data].concat(),
+            ranges,
+            pair,
+        }
+    }
+}
+
+fn push(
+    infos: &mut Vec<(String, TensorInfo)>,
+    data: &mut Vec<u8>,
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: &[u8],
+) {
+    let data_offsets = (data.len(), data.len() + bytes.len());
+    infos.push((
+        name,
+        TensorInfo {
+            dtype,
+            shape,
+            data_offsets,
+        },
+    ));
+    data.extend(bytes);
+}
+
+/// The header with its length, padded with spaces so that the data are aligned.
+fn header(infos: &[(String, TensorInfo)], pair: &str) -> Vec<u8> {
+    let metadata = HashMap::from([(PAIR_KEY.to_owned(), pair.to_owned())]);
+    let metadata = Metadata::new(Some(metadata), infos.to_vec()).expect("no gaps, no overlaps");
+    let mut json = serde_json::to_vec(&metadata).expect("string keys only");
+    let length = size_of::<u64>();
+    json.resize(
+        (json.len() + length).next_multiple_of(ALIGNMENT) - length,
+        b' ',
+    );
+    [&(json.len() as u64).to_le_bytes()[..], &json].concat()
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

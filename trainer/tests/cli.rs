@@ -1,0 +1,259 @@
+//! The command, from a zoo to generated networks, and what it refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod common;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use dwf::{Model, SampleOptions, Sampler};
+use dwf_trainer::zoo::Zoo;
+
+fn dwf(folder: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+/// Its standard output.
+fn succeeds(folder: &Path, arguments: &str) -> String {
+    let output = dwf(folder, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "dwf {arguments}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Its message on standard error.
+fn fails(folder: &Path, arguments: &str, code: i32) -> String {
+    let output = dwf(folder, arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "dwf {arguments}: {error}");
+    assert!(output.stdout.is_empty());
+    error
+}
+
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "'{part}' is missing in: {message}");
+    }
+}
+
+#[test]
+fn from_a_zoo_to_generated_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    assert_says(
+        &succeeds(at, "zoo iris -o zoo --count 30"),
+        &["30 networks", "mean accuracy"],
+    );
+    assert_eq!(common::names(&at.join("zoo")).len(), 31);
+
+    let train = "train zoo -o out/iris.onnx --steps 400 --seed 3 --aligned-zoo out/zoo.f32";
+    let table = succeeds(at, train);
+    assert_says(
+        &table,
+        &[
+            "accuracy on held-out data",
+            "nearest zoo network",
+            "iris.onnx",
+        ],
+    );
+    assert_eq!(
+        common::names(&at.join("out")),
+        ["iris.onnx", "iris.safetensors", "zoo.f32"]
+    );
+    assert_eq!(
+        fs::metadata(at.join("out/zoo.f32")).unwrap().len(),
+        30 * 131 * 4
+    );
+
+    let model = Model::open(at.join("out/iris.onnx"), &Default::default()).unwrap();
+    let metadata = model.metadata();
+    let keys: Vec<&str> = metadata.quality.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "flow.held_out_loss",
+            "generated.accuracy",
+            "nn_distance.generated.median",
+            "nn_distance.generated.min",
+            "nn_distance.zoo.median",
+            "std_ratio.median",
+            "zoo.accuracy",
+        ]
+    );
+    assert!(metadata.quality["zoo.accuracy"] > 0.85);
+    assert!(metadata.solver.relative_error.unwrap() < 1e-3);
+    assert_eq!(metadata.provenance["zoo"], "zoo");
+    assert_eq!(metadata.provenance["networks"], "30");
+
+    succeeds(at, "generate out/iris.onnx -n 40 -o new --seed 5");
+    let generated = Zoo::read(&at.join("new")).unwrap();
+    assert_eq!(
+        (generated.count(), &generated.layout),
+        (40, &metadata.layout)
+    );
+    let mut weights = vec![0f32; 40 * 131];
+    let mut sampler = Sampler::new(&model, &Default::default()).unwrap();
+    let options = SampleOptions {
+        seed: 5,
+        count: 40,
+        ..Default::default()
+    };
+    sampler.sample(options, &mut weights[..]).unwrap();
+    for (file, sampled) in generated.weights.iter().zip(&weights) {
+        // The same networks in batches of another size: f32 rounding.
+        assert!((file - sampled).abs() < 1e-4, "{file} and {sampled}");
+    }
+
+    let text = succeeds(at, "inspect out/iris.onnx");
+    assert_says(
+        &text,
+        &[
+            "131 weights",
+            "fc2.weight",
+            "Diagonal",
+            "std_ratio.median",
+            "dwf-trainer",
+        ],
+    );
+
+    assert_says(
+        &fails(at, "generate out/iris.onnx -o new", 1),
+        &["'new' is not empty"],
+    );
+    assert_says(&fails(at, "zoo iris -o zoo", 1), &["'zoo' is not empty"]);
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes_and_a_linear_basis_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 12 --seed 4");
+    fs::remove_file(at.join("zoo/held-out.csv")).unwrap();
+    let train = |name: &str| {
+        let options = "--steps 40 --basis linear --latent 6 --width 32";
+        succeeds(at, &format!("train zoo -o {name}/flow.onnx {options}"));
+        ["onnx", "safetensors"]
+            .map(|e| fs::read(at.join(name).join("flow").with_extension(e)).unwrap())
+    };
+    assert_eq!(train("a"), train("b"));
+    let model = Model::open(at.join("a/flow.onnx"), &Default::default()).unwrap();
+    assert_eq!(model.latent(), 6);
+    let quality = &model.metadata().quality;
+    assert!((0.1..1.0).contains(&quality["explained_variance"]));
+    assert!(
+        !quality.contains_key("zoo.accuracy"),
+        "without data there is no accuracy"
+    );
+    succeeds(at, "zoo iris -o zoo2 --count 12 --seed 4");
+    let read = |folder| Zoo::read(&at.join(folder)).unwrap();
+    assert_eq!(read("zoo"), read("zoo2"));
+}
+
+#[test]
+fn bad_requests_are_refused_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 10");
+    let refuse = |arguments: &str, code: i32, parts: &[&str]| {
+        assert_says(&fails(at, arguments, code), parts);
+        assert_eq!(
+            common::names(at),
+            ["zoo"],
+            "dwf {arguments} left something behind"
+        );
+    };
+    refuse("train zoo -o flow.bin", 1, &["flow.bin", "NAME.onnx"]);
+    refuse(
+        "train none -o flow.onnx",
+        1,
+        &["cannot read the zoo 'none'"],
+    );
+    refuse("train zoo -o zoo", 1, &["'zoo' is not called NAME.onnx"]);
+    refuse(
+        "train zoo -o flow.onnx --aligned-zoo zoo",
+        1,
+        &["'zoo' is a folder"],
+    );
+    refuse(
+        "train zoo -o zoo/net-000.safetensors/flow.onnx",
+        1,
+        &["net-000.safetensors"],
+    );
+    refuse(
+        "train zoo -o flow.onnx --basis linear --latent 9",
+        1,
+        &["--latent 9", "give 1 to 8"],
+    );
+    refuse(
+        "train zoo -o flow.onnx --data none.csv",
+        1,
+        &["cannot read 'none.csv'"],
+    );
+    refuse("generate none.onnx -o new", 1, &["none.onnx"]);
+    refuse(
+        "inspect zoo/net-000.safetensors",
+        1,
+        &["net-000.safetensors"],
+    );
+
+    refuse("train zoo", 2, &["--output"]);
+    refuse("train zoo -o flow.onnx --latent 5", 2, &["--basis linear"]);
+    refuse("train zoo -o flow.onnx --basis cubic", 2, &["cubic"]);
+    refuse("zoo iris -o new --count 7", 2, &["--count"]);
+    refuse("train zoo -o flow.onnx --steps 0", 2, &["--steps"]);
+    refuse("train zoo -o flow.onnx --width 33", 2, &["--width", "even"]);
+    refuse("generate none.onnx -n 0 -o new", 2, &["--count"]);
+    refuse("frobnicate", 2, &["frobnicate"]);
+}
+
+#[test]
+fn data_must_fit_the_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 8");
+    fs::write(at.join("narrow.csv"), "a,b,class\n1,2,0\n").unwrap();
+    fs::write(at.join("classes.csv"), "a,b,c,d,class\n1,2,3,4,3\n").unwrap();
+    let narrow = fails(at, "train zoo -o flow.onnx --data narrow.csv", 1);
+    assert_says(&narrow, &["narrow.csv", "2 features", "4 inputs"]);
+    let classes = fails(at, "train zoo -o flow.onnx --data classes.csv", 1);
+    assert_says(&classes, &["classes.csv", "class 3", "3 outputs"]);
+}
+
+#[test]
+fn a_zoo_of_copies_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 8");
+    for i in 1..8 {
+        fs::copy(
+            at.join("zoo/net-000.safetensors"),
+            at.join(format!("zoo/net-00{i}.safetensors")),
+        )
+        .unwrap();
+    }
+    assert_says(&fails(at, "train zoo -o flow.onnx", 1), &["are the same"]);
+}
+
+#[test]
+fn without_onnx_runtime_training_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(["train", "zoo", "-o", "flow.onnx"])
+        .env("DWF_ONNXRUNTIME", "/nowhere/libonnxruntime.so")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_says(
+        &String::from_utf8_lossy(&output.stderr),
+        &["ONNX Runtime", "/nowhere"],
+    );
+}

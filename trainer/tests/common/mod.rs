@@ -1,0 +1,70 @@
+//! Networks and zoos to test with.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(dead_code, reason = "every test program uses some of it")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use dwf::layout::{DType, Layout};
+use dwf_trainer::{
+    export::About,
+    network::{Mlp, Signature},
+    random::Random,
+    solver,
+    zoo::Writer,
+};
+
+/// An MLP with these layer sizes, tensors `fc1.weight`, `fc1.bias`, ...
+pub(crate) fn mlp(sizes: &[usize]) -> (Mlp, Layout) {
+    let mut tensors = Vec::new();
+    for (i, pair) in sizes.windows(2).enumerate() {
+        tensors.push(tensor(&format!("fc{}.weight", i + 1), &[pair[1], pair[0]]));
+        tensors.push(tensor(&format!("fc{}.bias", i + 1), &[pair[1]]));
+    }
+    Mlp::find(&tensors).unwrap()
+}
+
+pub(crate) fn tensor(name: &str, shape: &[usize]) -> Signature {
+    Signature {
+        name: name.into(),
+        shape: shape.into(),
+        dtype: DType::F32,
+    }
+}
+
+/// Standard normals.
+pub(crate) fn normals(count: usize, seed: u64) -> Vec<f32> {
+    let mut values = vec![0.0; count];
+    Random::new(seed, 0).fill_normal(&mut values);
+    values
+}
+
+/// A zoo folder of `count` random networks.
+pub(crate) fn write_zoo(folder: &Path, layout: &Layout, count: usize) {
+    let mut writer = Writer::new(folder, layout, count).unwrap();
+    for network in normals(count * layout.len(), 5).chunks_exact(layout.len()) {
+        writer.add(network).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// What an artifact over `layout` says about itself.
+pub(crate) fn about(layout: &Layout) -> About {
+    About {
+        layout: layout.clone(),
+        source_std: 1.0,
+        solver: solver::unmeasured(),
+        provenance: BTreeMap::from([("tool".into(), "test".into())]),
+        quality: BTreeMap::new(),
+    }
+}
+
+/// Names in a folder, sorted; hidden ones too.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
