@@ -1,13 +1,13 @@
 # make demo    from nothing to generated networks, in two stages
 # make test    every test
 # make header  regenerate include/dwf.h after a change in src/capi
-# make bench   the runtime's benchmarks
+# make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
 # make lint    formatting and clippy, as CI runs them
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-spawn demo-train test header bench lint clean
+.PHONY: demo demo-spawn demo-train test header bench bench-pytorch lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := build
@@ -68,6 +68,18 @@ header:
 
 bench: .ort/libonnxruntime.so
 	@$(CARGO) bench -p libdwf
+
+# PyTorch is several gigabytes, and installed only for this, in build/pytorch.
+bench-pytorch: .ort/libonnxruntime.so
+	@$(CARGO) build --release -p libdwf -p dwf-trainer
+	@test -d $(BUILD)/pytorch || python3 -m pip install --quiet --target $(BUILD)/pytorch \
+		torch numpy safetensors onnxruntime
+	@rm -rf $(BUILD)/bench && mkdir -p $(BUILD)/bench
+	@$(TARGET)/release/dwf zoo iris -o $(BUILD)/bench/zoo --count 112
+	@$(TARGET)/release/dwf train $(BUILD)/bench/zoo -o $(BUILD)/bench/reference.onnx \
+		--basis linear --latent 99 --width 512 --steps 2000
+	@PYTHONPATH=$(BUILD)/pytorch python3 benches/pytorch.py $(BUILD)/bench/reference.onnx \
+		$(TARGET)/release/libdwf.so
 
 lint:
 	@$(CARGO) fmt --all --check

@@ -7,7 +7,7 @@ ARTIFACT is one of the trainer's with a linear basis. PyTorch runs the reference
 concatenation of state and time embedding, RK4 with 99 uniform intervals, one evaluation a call, then
 the basis. That both compute the same velocity is checked first. Prints milliseconds a call and the
 ratios. Needs: pip install torch numpy safetensors onnxruntime.
-`make bench-pytorch` trains a suitable artifact and runs this.
+`make bench-pytorch` installs them, trains a suitable artifact and runs this.
 """
 import ctypes, statistics, sys, time
 import numpy, onnxruntime, safetensors, torch
