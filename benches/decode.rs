@@ -4,6 +4,8 @@
 //!
 //! usage: cargo bench --bench decode [-- WEIGHTS]
 
+#![allow(clippy::print_stdout, reason = "its table")]
+
 #[path = "../tests/common/mod.rs"]
 mod common;
 
@@ -19,8 +21,8 @@ use dwf::{
 const LATENT: usize = 99;
 
 fn main() {
-    let arguments = std::env::args().filter_map(|argument| argument.parse().ok());
-    let weights: usize = arguments.last().unwrap_or(11_200_000);
+    let mut arguments = std::env::args().filter_map(|argument| argument.parse().ok());
+    let weights: usize = arguments.next_back().unwrap_or(11_200_000);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let fixture = Fixture {
         latent: LATENT,

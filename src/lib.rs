@@ -15,6 +15,8 @@
 //! them, [`runtime`] finds ONNX Runtime, [`noise`] starts trajectories, [`ode`] carries them
 //! along the velocity, and [`Sampler`] decodes them into an [`Output`].
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 pub mod artifact;
 pub mod capi;
 pub mod condition;

@@ -5,6 +5,8 @@
 //! [`flow`] (trained) -> [`export`] (two files) -> [`report`] (measured);
 //! [`train`] runs it from end to end.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 pub mod adamw;
 pub mod align;
 pub mod assignment;

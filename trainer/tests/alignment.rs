@@ -1,7 +1,5 @@
 //! Alignment keeps every function and finds planted permutations.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod common;
 
 use dwf_trainer::{

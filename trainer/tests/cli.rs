@@ -1,7 +1,5 @@
 //! The command, from a zoo to generated networks, and what it refuses.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod common;
 
 use std::{

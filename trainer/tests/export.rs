@@ -1,7 +1,5 @@
 //! Artifacts: libdwf reads them, and samples what the trainer's own network says.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod common;
 
 use std::{fs, path::Path};

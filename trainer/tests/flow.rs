@@ -1,7 +1,5 @@
 //! Flow matching learns a distribution, and does so reproducibly.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod common;
 
 use dwf::ode::{Grid, Method, Solver, Workspace, integrate};

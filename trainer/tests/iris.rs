@@ -1,7 +1,5 @@
 //! The measures of the Iris flow: what the README promises of the demo.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use std::{collections::BTreeMap, path::Path};
 
 use dwf_trainer::{

@@ -1,7 +1,5 @@
 //! Bases: whitening there and back.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod common;
 
 use dwf::metadata::BasisKind;

@@ -1,7 +1,5 @@
 //! The velocity network against a plain f64 computation of the same formulas.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod common;
 
 use dwf_trainer::velocity::{TIME_FEATURES, Velocity};

@@ -1,7 +1,5 @@
 //! Zoos: what is read, what is refused, and that nothing half-written is left.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod common;
 
 use std::{fs, path::Path};

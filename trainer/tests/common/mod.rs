@@ -1,6 +1,5 @@
 //! Networks and zoos to test with.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 #![allow(dead_code, reason = "every test program uses some of it")]
 
 use std::{collections::BTreeMap, fs, path::Path};
