@@ -119,6 +119,21 @@ fn lifetime() {
 }
 
 #[test]
+fn memory() {
+    let workshop = Workshop::new();
+    let huge = Fixture {
+        name: "huge",
+        ..Default::default()
+    };
+    let sidecar = huge.write(workshop.path()).with_extension("safetensors");
+    // Sparse: it takes no room on the disk.
+    let file = std::fs::File::create(sidecar).unwrap();
+    file.set_len(1 << 31).unwrap();
+    let program = workshop.compile("memory", Linkage::Shared);
+    succeeds(executable(&program).arg(workshop.path()));
+}
+
+#[test]
 fn every_damaged_artifact() {
     let workshop = Workshop::new();
     let damages = damage::all();
