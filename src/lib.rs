@@ -28,6 +28,7 @@ pub mod noise;
 pub mod ode;
 pub mod onnx;
 pub mod runtime;
+pub mod trajectory;
 
 mod decode;
 mod guidance;

@@ -54,7 +54,7 @@ impl Method {
         self.tableau().c.len()
     }
 
-    fn tableau(self) -> &'static Tableau {
+    pub(crate) fn tableau(self) -> &'static Tableau {
         match self {
             Self::Euler => &EULER,
             Self::Midpoint => &MIDPOINT,
@@ -150,6 +150,11 @@ impl Solver {
         Ok(())
     }
 
+    /// Time of grid point `i` of the solver's steps, in [0, 1].
+    pub(crate) fn time(&self, i: usize, source_std: f64) -> f64 {
+        self.grid.point(i, self.steps, source_std)
+    }
+
     /// Evaluations of the velocity for one trajectory; `None` where the trajectory decides.
     pub fn evaluations(&self) -> Option<usize> {
         match self.method {
@@ -229,7 +234,7 @@ pub fn integrate(
         return adaptive::integrate(velocity, solver.tolerance, latent, state, workspace);
     }
     let tableau = solver.method.tableau();
-    let time = |i| solver.grid.point(i, solver.steps, source_std);
+    let time = |i| solver.time(i, source_std);
     for i in 0..solver.steps {
         let step = time(i + 1) - time(i);
         advance(velocity, tableau, time(i), step, state, workspace)?;
@@ -278,10 +283,10 @@ fn add_slopes(x: &mut [f32], coefficients: &[f64], slopes: &[Vec<f32>], step: f6
 }
 
 /// A Butcher tableau: stage j is evaluated at t + c_j h, from the slopes before it by row a_j.
-struct Tableau {
-    a: &'static [&'static [f64]],
-    b: &'static [f64],
-    c: &'static [f64],
+pub(crate) struct Tableau {
+    pub(crate) a: &'static [&'static [f64]],
+    pub(crate) b: &'static [f64],
+    pub(crate) c: &'static [f64],
 }
 
 static EULER: Tableau = Tableau {

@@ -49,7 +49,7 @@ impl Meter {
 
     /// Counts an evaluation that is about to start.
     ///
-    /// Errors: CANCELLED by the callback, or because another thread has stopped the call.
+    /// Errors: CANCELLED by the callback, here or on the thread that has it.
     pub(crate) fn tick(&self, callback: &mut Option<Callback>) -> Result<()> {
         let done = self.done.fetch_add(1, Ordering::Relaxed);
         let progress = Progress {
@@ -57,7 +57,10 @@ impl Meter {
             total: self.total,
         };
         let flow = callback.as_mut().map(|callback| callback(progress));
-        if flow == Some(Flow::Cancel) || self.stop.load(Ordering::Relaxed) {
+        if flow == Some(Flow::Cancel) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        if self.stop.load(Ordering::Relaxed) {
             return Err(Error::new(
                 Status::Cancelled,
                 "cancelled by the progress callback",
@@ -66,13 +69,12 @@ impl Meter {
         Ok(())
     }
 
-    /// Records the end of the work on rows from `row` on; an error stops the other threads.
+    /// Records the end of the work on rows from `row` on. Other threads go on, so that the error
+    /// that is kept, the lowest row's, does not depend on which of them was fastest.
     pub(crate) fn record(&self, row: usize, result: Result<()>) {
         let Err(error) = result else { return };
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        // A thread that was told to stop has nothing to say; the one that failed has.
-        let told = self.stop.swap(true, Ordering::Relaxed) && error.status() == Status::Cancelled;
-        if !told && failure.as_ref().is_none_or(|(first, _)| row < *first) {
+        if failure.as_ref().is_none_or(|(first, _)| row < *first) {
             *failure = Some((row, error));
         }
     }
