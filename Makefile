@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-spawn demo-train test header bench bench-pytorch lint clean
+.PHONY: demo demo-spawn demo-train test check-python header bench bench-pytorch lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := build
@@ -66,6 +66,12 @@ test: .ort/libonnxruntime.so .ort/1.20.1/libonnxruntime.so
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' \
 		$(BUILD)/test.log
+
+# The artifact and its exported sampler, opened with the Python tools that other people have.
+check-python: .ort/libonnxruntime.so
+	@$(CARGO) build --release -p dwf-trainer
+	@.ci/check-artifact $(IRIS)/iris.onnx
+	@.ci/check-sampler $(TARGET)/release/dwf $(IRIS)/iris.onnx
 
 header:
 	@DWF_UPDATE_HEADER=1 $(CARGO) test --quiet --release -p libdwf --test header

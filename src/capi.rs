@@ -20,6 +20,7 @@ pub use types::*;
 use crate::{
     Device, Error, Flow, Model, ModelOptions, Output, Result, SampleOptions, Sampler,
     SamplerOptions, Status,
+    condition::{Condition, ConditionSchema},
     layout::DType,
     log::{self, Level},
     ode::{Grid, Method, Solver},
@@ -33,7 +34,54 @@ pub struct dwf_model {
     shapes: Vec<Vec<u64>>,
     quality: CString,
     provenance: CString,
-    condition: Option<CString>,
+    condition: ConditionNames,
+}
+
+/// The condition's schema as C reads it.
+#[derive(Default)]
+struct ConditionNames {
+    /// What `pointers` point to.
+    _names: Vec<CString>,
+    pointers: Vec<*const c_char>,
+    min: Vec<f32>,
+    max: Vec<f32>,
+}
+
+// SAFETY: the pointers lead to strings that the struct owns and nobody changes.
+unsafe impl Send for ConditionNames {}
+// SAFETY: as above.
+unsafe impl Sync for ConditionNames {}
+
+impl ConditionNames {
+    fn new(condition: &Condition) -> Self {
+        let (names, min, max): (Vec<CString>, _, _) = match &condition.schema {
+            ConditionSchema::Classes(names) => (
+                names.iter().map(|name| c_string(name)).collect(),
+                Vec::new(),
+                Vec::new(),
+            ),
+            ConditionSchema::Axes(axes) => (
+                axes.iter().map(|axis| c_string(&axis.name)).collect(),
+                axes.iter().map(|axis| axis.min).collect(),
+                axes.iter().map(|axis| axis.max).collect(),
+            ),
+        };
+        Self {
+            pointers: names.iter().map(|name| name.as_ptr()).collect(),
+            _names: names,
+            min,
+            max,
+        }
+    }
+}
+
+/// NULL for an empty list.
+fn or_null<T>(list: &[T]) -> *const T {
+    if list.is_empty() {
+        ptr::null()
+    } else {
+        list.as_ptr()
+    }
 }
 
 /// A sampler over a model: one session and its workspace, for one thread at a time.
@@ -495,7 +543,8 @@ impl dwf_model {
             condition: metadata
                 .condition
                 .as_ref()
-                .map(|condition| json(serde_json::to_string(condition))),
+                .map(ConditionNames::new)
+                .unwrap_or_default(),
             model,
         }
     }
@@ -521,10 +570,9 @@ impl dwf_model {
                 .into(),
             quality: self.quality.as_ptr(),
             provenance: self.provenance.as_ptr(),
-            condition: self
-                .condition
-                .as_ref()
-                .map_or(ptr::null(), |text| text.as_ptr()),
+            condition_names: or_null(&self.condition.pointers),
+            condition_min: or_null(&self.condition.min),
+            condition_max: or_null(&self.condition.max),
         }
     }
 
@@ -598,4 +646,49 @@ impl dwf_sampler {
 /// The text up to its first NUL.
 fn c_string(text: &str) -> CString {
     CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A panic inside a call is reported, silences the handle for good, and lets it be freed.
+    #[test]
+    fn a_panic_poisons_the_handle() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/iris/iris.onnx");
+        let model = Model::open(path, &ModelOptions::default()).unwrap();
+        let sampler = Sampler::new(&model, &SamplerOptions::default()).unwrap();
+        let handle = Box::into_raw(Box::new(dwf_sampler::new(sampler)));
+        let mut err = [0 as c_char; 256];
+        let mut weights = vec![7f32; 131];
+        let buffer = dwf_buffer {
+            struct_size: size_of::<dwf_buffer>(),
+            data: weights.as_mut_ptr().cast(),
+            size_bytes: 131 * size_of::<f32>(),
+            row_stride: 0,
+            dtype: DWF_DTYPE_F32,
+            device_type: DWF_DEVICE_AUTO,
+            device_id: 0,
+            reserved: 0,
+            tensors: ptr::null(),
+            tensor_sizes: ptr::null(),
+            tensor_count: 0,
+        };
+        // SAFETY: the handle is live, the buffers are as long as they say.
+        unsafe {
+            let status = guard(err.as_mut_ptr(), err.len(), || {
+                (*handle).with(|_| -> Result<()> { panic!("a planted panic") })
+            });
+            assert_eq!(status, DWF_INTERNAL);
+            for _ in 0..2 {
+                let text = CStr::from_ptr(err.as_ptr()).to_str().unwrap();
+                assert!(text.contains("a planted panic"), "{text}");
+                err[0] = 0;
+                let status = dwf_sample(handle, ptr::null(), &buffer, err.as_mut_ptr(), err.len());
+                assert_eq!(status, DWF_INTERNAL);
+            }
+            dwf_sampler_free(handle);
+        }
+        assert_eq!(weights, [7f32; 131]);
+    }
 }

@@ -135,6 +135,11 @@ impl Model {
         self.0.description.latent
     }
 
+    /// The sidecar's bare file name.
+    pub fn sidecar_name(&self) -> &str {
+        &self.0.description.sidecar_name
+    }
+
     pub(crate) fn description(&self) -> &Description {
         &self.0.description
     }

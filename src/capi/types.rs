@@ -193,8 +193,12 @@ pub struct dwf_model_info {
     pub quality: *const c_char,
     /// JSON object: who made the artifact from what.
     pub provenance: *const c_char,
-    /// JSON of the condition's classes or axes with their ranges; NULL without condition.
-    pub condition: *const c_char,
+    /// Names of the condition's columns, `condition_size` of them: classes, or continuous axes.
+    pub condition_names: *const *const c_char,
+    /// Smallest value of every axis; NULL for classes, whose row is one-hot.
+    pub condition_min: *const f32,
+    /// Largest value of every axis; NULL for classes.
+    pub condition_max: *const f32,
 }
 
 /// One tensor of the target network. Name and shape live as long as the model.

@@ -1,6 +1,6 @@
 //! Generation of networks into a folder that looks like a zoo.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use dwf::{Model, SampleOptions, Sampler};
 
@@ -11,37 +11,38 @@ use crate::{
     zoo::Writer,
 };
 
-/// Networks sampled at a time, to bound memory.
-const BATCH: usize = 32;
+/// Networks sampled at a time, to bound memory. Blocks begin at multiples of it, whatever range is
+/// asked for, so that every process makes the same bits of a network.
+const BLOCK: usize = 32;
 
-/// Writes networks 0 to `count` of `seed` from `artifact` into `folder`.
+/// Writes networks `range` of `seed` from `artifact` into `folder`, named by their numbers.
 ///
 /// Errors: those of opening and sampling; IO; INVALID_ARGUMENT for no networks or a folder that
 /// is not empty.
-pub fn generate(artifact: &Path, folder: &Path, count: usize, seed: u64) -> Result<()> {
-    if count == 0 {
+pub fn generate(artifact: &Path, folder: &Path, range: Range<usize>, seed: u64) -> Result<()> {
+    if range.is_empty() {
         return Err(invalid("0 networks: ask for at least one"));
     }
     files::check_empty(folder)?;
     let model = Model::open(artifact, &Default::default())?;
     let mut sampler = Sampler::new(&model, &Default::default())?;
     let layout = &model.metadata().layout;
-    let mut writer = Writer::new(folder, layout, count)?;
-    let mut weights = vec![0f32; BATCH.min(count) * layout.len()];
-    let progress = Progress::new("generate", count);
-    for first in (0..count).step_by(BATCH) {
-        let count = BATCH.min(count - first);
-        let weights = &mut weights[..count * layout.len()];
+    let mut writer = Writer::new(folder, layout, range.clone())?;
+    let mut block = vec![0f32; BLOCK * layout.len()];
+    let progress = Progress::new("generate", range.len());
+    for first in (range.start / BLOCK * BLOCK..range.end).step_by(BLOCK) {
         let options = SampleOptions {
             seed,
             first_index: first as u64,
-            count,
+            count: BLOCK,
             ..Default::default()
         };
-        sampler.sample(options, &mut *weights)?;
-        for network in weights.chunks_exact(layout.len()) {
-            writer.add(network)?;
-            progress.step(String::new);
+        sampler.sample(options, &mut block[..])?;
+        for (number, network) in (first..).zip(block.chunks_exact(layout.len())) {
+            if range.contains(&number) {
+                writer.add(network)?;
+                progress.step(String::new);
+            }
         }
     }
     progress.finish();

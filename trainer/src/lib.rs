@@ -13,6 +13,7 @@ pub mod assignment;
 pub mod dataset;
 pub mod error;
 pub mod export;
+pub mod export_sampler;
 pub mod files;
 pub mod flow;
 pub mod generate;

@@ -7,6 +7,7 @@
 )]
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -14,9 +15,13 @@ use std::{
 use clap::{
     CommandFactory, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, error::ErrorKind,
 };
+use dwf::{
+    Model,
+    ode::{Method, Solver},
+};
 use dwf_trainer::{
     error::Result,
-    files, flow, generate, inspect, iris,
+    export_sampler, files, flow, generate, inspect, iris,
     progress::Progress,
     report,
     train::{self, BasisChoice, HELD_OUT, TrainOptions},
@@ -79,15 +84,36 @@ enum Command {
     Generate {
         /// The artifact, NAME.onnx
         artifact: PathBuf,
-        /// How many networks
+        /// How many networks, from number 0 on
         #[arg(short = 'n', long, default_value_t = 1, value_parser = at_least(1))]
         count: usize,
+        /// Networks A to B-1 instead: the same ones whichever process makes them, so that many
+        /// can share a job
+        #[arg(long, value_name = "A..B", conflicts_with = "count", value_parser = range)]
+        range: Option<Range<usize>>,
         /// Folder to write, new or empty
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
         /// Seed of the networks; the same seed gives the same networks
         #[arg(long, default_value_t = 0)]
         seed: u64,
+    },
+    /// Write an artifact as one ONNX graph from noise to weights, for inference servers
+    ///
+    /// Input `noise` [batch, latent], standard normal times the source's std (and `condition`, if
+    /// the artifact takes one); output `weights` [batch, weights] in the layout's order.
+    ExportSampler {
+        /// The artifact, NAME.onnx
+        artifact: PathBuf,
+        /// The graph to write, OTHER.onnx; its tensors go to OTHER.safetensors
+        #[arg(short, long, value_name = "OTHER.onnx")]
+        output: PathBuf,
+        /// Solver. Default: the artifact's
+        #[arg(long, value_enum)]
+        solver: Option<SolverName>,
+        /// Steps of the solver. Default: the artifact's
+        #[arg(long, value_parser = at_least(1))]
+        steps: Option<usize>,
     },
     /// Say what an artifact is: tensors, flow, quality, provenance
     Inspect {
@@ -118,6 +144,26 @@ enum BasisName {
     Diagonal,
     /// Principal components, whitened: smaller, for networks of many weights
     Linear,
+}
+
+/// The solvers that can be unrolled.
+#[derive(Clone, Copy, ValueEnum)]
+enum SolverName {
+    Euler,
+    Midpoint,
+    Heun,
+    Rk4,
+}
+
+impl From<SolverName> for Method {
+    fn from(name: SolverName) -> Self {
+        match name {
+            SolverName::Euler => Self::Euler,
+            SolverName::Midpoint => Self::Midpoint,
+            SolverName::Heun => Self::Heun,
+            SolverName::Rk4 => Self::Rk4,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -165,11 +211,32 @@ fn run(command: Command) -> Result<()> {
         Command::Generate {
             artifact,
             count,
+            range,
             output,
             seed,
         } => {
-            generate::generate(&artifact, &output, count, seed)?;
-            println!("wrote {count} networks to {}", output.display());
+            let range = range.unwrap_or(0..count);
+            generate::generate(&artifact, &output, range.clone(), seed)?;
+            println!("wrote {} networks to {}", range.len(), output.display());
+            Ok(())
+        }
+        Command::ExportSampler {
+            artifact,
+            output,
+            solver,
+            steps,
+        } => {
+            let default = Model::open(&artifact, &Default::default())?
+                .metadata()
+                .solver
+                .solver();
+            let solver = Solver {
+                method: solver.map_or(default.method, Method::from),
+                steps: steps.unwrap_or(default.steps),
+                ..default
+            };
+            export_sampler::export_sampler(&artifact, &output, &solver)?;
+            println!("wrote {} and its .safetensors", output.display());
             Ok(())
         }
         Command::Inspect { artifact } => {
@@ -181,6 +248,14 @@ fn run(command: Command) -> Result<()> {
 
 fn at_least(least: usize) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least as u64..)
+}
+
+fn range(text: &str) -> Result<Range<usize>, String> {
+    let bounds = text.split_once("..");
+    match bounds.map(|(a, b)| (a.parse(), b.parse())) {
+        Some((Ok(a), Ok(b))) if a < b => Ok(a..b),
+        _ => Err("give two numbers, the first below the second, as 100..200".into()),
+    }
 }
 
 fn even(text: &str) -> Result<usize, String> {
@@ -205,7 +280,7 @@ fn zoo_iris(folder: &Path, count: usize, seed: u64) -> Result<()> {
     let progress = Progress::new("zoo", count);
     let made = iris::zoo(count, seed, || progress.step(String::new));
     progress.finish();
-    let mut writer = Writer::new(folder, &made.zoo.layout, count)?;
+    let mut writer = Writer::new(folder, &made.zoo.layout, 0..count)?;
     for network in made.zoo.networks() {
         writer.add(network)?;
     }

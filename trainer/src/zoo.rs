@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -203,17 +204,17 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// For `count` networks in `folder`, which must be empty if it exists.
+    /// For networks `numbers`, named by them, in `folder`, which must be empty if it exists.
     ///
     /// Errors: IO; INVALID_ARGUMENT if the folder holds anything.
-    pub fn new(folder: &Path, layout: &'a Layout, count: usize) -> Result<Self> {
+    pub fn new(folder: &Path, layout: &'a Layout, numbers: Range<usize>) -> Result<Self> {
         files::check_empty(folder)?;
         Ok(Self {
             staging: Staging::beside(folder)?,
             folder: folder.to_owned(),
             layout,
-            digits: count.saturating_sub(1).to_string().len().max(3),
-            next: 0,
+            digits: numbers.end.saturating_sub(1).to_string().len().max(3),
+            next: numbers.start,
         })
     }
 

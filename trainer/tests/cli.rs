@@ -110,6 +110,32 @@ fn from_a_zoo_to_generated_networks() {
         assert!((file - sampled).abs() < 1e-4, "{file} and {sampled}");
     }
 
+    // A part of them, by another process: the same bits under the same names.
+    succeeds(at, "generate out/iris.onnx --range 30..37 -o part --seed 5");
+    let names = |folder: &str| -> Vec<_> {
+        let entries = std::fs::read_dir(at.join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(names("part").len(), 7);
+    for name in names("part") {
+        let read = |folder: &str| std::fs::read(at.join(folder).join(&name)).unwrap();
+        assert!(read("part") == read("new"), "{name:?}");
+    }
+
+    succeeds(
+        at,
+        "export-sampler out/iris.onnx -o out/sampler.onnx --solver midpoint --steps 3",
+    );
+    assert!(at.join("out/sampler.safetensors").exists());
+    assert_says(
+        &fails(at, "export-sampler out/iris.onnx -o out/iris.onnx", 1),
+        &["out/iris.onnx", "replace the artifact"],
+    );
+    assert_says(
+        &fails(at, "export-sampler out/iris.onnx -o out/sampler", 1),
+        &["out/sampler", ".onnx"],
+    );
+
     let text = succeeds(at, "inspect out/iris.onnx");
     assert_says(
         &text,
@@ -209,6 +235,8 @@ fn bad_requests_are_refused_before_any_work() {
     refuse("train zoo -o flow.onnx --steps 0", 2, &["--steps"]);
     refuse("train zoo -o flow.onnx --width 33", 2, &["--width", "even"]);
     refuse("generate none.onnx -n 0 -o new", 2, &["--count"]);
+    refuse("generate none.onnx --range 3..3 -o new", 2, &["--range"]);
+    refuse("export-sampler none.onnx -o new.onnx", 1, &["none.onnx"]);
     refuse("frobnicate", 2, &["frobnicate"]);
 }
 

@@ -14,7 +14,7 @@ fn generated_classifiers_are_as_good_as_the_zoo_and_new() {
     let folder = tempfile::tempdir().unwrap();
     let zoo = folder.path().join("zoo");
     let made = iris::zoo(100, 0, || ());
-    let mut writer = Writer::new(&zoo, &made.zoo.layout, 100).unwrap();
+    let mut writer = Writer::new(&zoo, &made.zoo.layout, 0..100).unwrap();
     made.zoo
         .networks()
         .for_each(|network| writer.add(network).unwrap());

@@ -177,7 +177,7 @@ fn a_folder_is_filled_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let (_, layout) = common::mlp(&[2, 3]);
     let target = folder.path().join("zoo");
-    let mut writer = Writer::new(&target, &layout, 1).unwrap();
+    let mut writer = Writer::new(&target, &layout, 0..1).unwrap();
     writer.add(&vec![1.0; layout.len()]).unwrap();
     drop(writer);
     assert!(
@@ -191,7 +191,10 @@ fn a_folder_is_filled_whole_or_not_at_all() {
         common::names(&target),
         ["net-000.safetensors", "net-001.safetensors"]
     );
-    let message = Writer::new(&target, &layout, 1).err().unwrap().to_string();
+    let message = Writer::new(&target, &layout, 0..1)
+        .err()
+        .unwrap()
+        .to_string();
     assert_says(&message, &["zoo", "is not empty"]);
     assert_eq!(common::names(folder.path()), ["zoo"]);
 }
@@ -206,7 +209,7 @@ fn weights_out_of_a_types_range_are_refused() {
         TensorKind::Parameter,
     );
     let layout = Layout::pack([tensor]).unwrap();
-    let mut writer = Writer::new(&folder.path().join("zoo"), &layout, 1).unwrap();
+    let mut writer = Writer::new(&folder.path().join("zoo"), &layout, 0..1).unwrap();
     let message = writer.add(&[1e6]).unwrap_err().to_string();
     assert_says(&message, &["net-000", "'a.weight'", "F16"]);
 }
