@@ -257,6 +257,10 @@ pub unsafe extern "C" fn dwf_model_get_tensor(
 /// Makes a sampler over `model`: finds ONNX Runtime, loads the velocity network, allocates the
 /// workspace.
 ///
+/// Official builds of ONNX Runtime report to their vendor. The first call switches that off by
+/// setting the environment variable ORT_DISABLE_TELEMETRY to 1 unless it is set; where another
+/// thread may call getenv meanwhile, set it at the start of the program instead.
+///
 /// Ownership: `*out` is the caller's until `dwf_sampler_free`; it keeps what it needs of the
 /// model. Nullable: options, err. Threads: any.
 /// Errors: RUNTIME_MISSING, RUNTIME_FAILED, INVALID_ARGUMENT, UNSUPPORTED, OUT_OF_MEMORY; `*out`

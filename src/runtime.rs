@@ -33,12 +33,21 @@ unsafe impl Send for Runtime {}
 // SAFETY: as above.
 unsafe impl Sync for Runtime {}
 
+/// ONNX Runtime's own switch. Without it official builds (1.31.1 for Linux is one) keep a database
+/// and a device id in the user's cache folder, report to their vendor over the network, and leave
+/// a thread running that outlives their static objects when the process exits.
+const DISABLE_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+
 static LOADED: Mutex<Option<&'static Runtime>> = Mutex::new(None);
 
 impl Runtime {
     /// ONNX Runtime from, in this order: `path`, `$DWF_ONNXRUNTIME`, the folder that libdwf
     /// (or the program it is linked into) lies in, the system's library path. A place that is
     /// named but does not work is an error; the search does not go past it.
+    ///
+    /// Switches off ONNX Runtime's telemetry: the first call sets the environment variable
+    /// `ORT_DISABLE_TELEMETRY` to 1 unless it is set. Other threads must not use the environment
+    /// through C meanwhile.
     ///
     /// Errors: RUNTIME_MISSING with what was tried, UNSUPPORTED if the process has already
     /// loaded another one than `path`.
@@ -106,6 +115,7 @@ impl Runtime {
         } else {
             std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?
         };
+        disable_telemetry();
         // Loaded here first, since `ort` keeps the system's reason for a failure to itself.
         // SAFETY: whoever named the path trusts the library's initialisers.
         let library =
@@ -120,6 +130,16 @@ impl Runtime {
             version,
             env,
         })
+    }
+}
+
+/// A variable that is set, to whatever, is the user's decision.
+fn disable_telemetry() {
+    if std::env::var_os(DISABLE_TELEMETRY).is_none() {
+        // `DisableTelemetryEvents` comes too late: making the environment has started it all.
+        // SAFETY: this happens once a process; that no other thread may use the environment
+        // meanwhile is documented.
+        unsafe { std::env::set_var(DISABLE_TELEMETRY, "1") };
     }
 }
 

@@ -118,6 +118,39 @@ fn lifetime() {
     }
 }
 
+/// ONNX Runtime's telemetry would leave a device id and a database in the user's folder.
+#[test]
+fn nothing_is_left_in_the_home_folder() {
+    let workshop = workshop();
+    let home = tempfile::tempdir().unwrap();
+    let program = workshop.compile("lifetime", Linkage::Shared);
+    let mut command = executable(&program);
+    command
+        .env("HOME", home.path())
+        .env_remove("XDG_CACHE_HOME");
+    succeeds(command.arg(workshop.path()).arg("sampler first"));
+    assert_eq!(home.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn exit() {
+    run("exit", &[]);
+}
+
+#[test]
+fn reload() {
+    let workshop = workshop();
+    let program = workshop.path().join("reload");
+    let mut command = compiler("cc", "gnu99");
+    command
+        .arg(sources().join("reload.c"))
+        .arg("-o")
+        .arg(&program);
+    succeeds(command.args(["-Wno-unused-function", "-ldl"]));
+    let library = library_folder().join("libdwf.so");
+    succeeds(executable(&program).arg(workshop.path()).arg(library));
+}
+
 #[test]
 fn memory() {
     let workshop = Workshop::new();

@@ -91,6 +91,8 @@ int main(int argc, char **argv)
     } else if (strcmp(order, "memory") == 0) {
         in_memory(argv[1], &again, buffer.data);
         misaligned_memory(argv[1]);
+        dwf_sampler_free(sampler);
+        dwf_model_free(model);
     } else {
         CHECK(strcmp(order, "never") == 0);
         exit(0);

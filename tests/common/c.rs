@@ -80,10 +80,11 @@ pub fn library_folder() -> PathBuf {
 }
 
 /// A compiled program, to be run. Cargo's `LD_LIBRARY_PATH` would find the library of an earlier
-/// `cargo build`.
+/// `cargo build`; its environment is otherwise a user's.
 pub fn executable(path: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_remove("LD_LIBRARY_PATH");
+    command.env_remove("ORT_DISABLE_TELEMETRY");
     command
 }
 
