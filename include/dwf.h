@@ -200,7 +200,8 @@ typedef struct dwf_model_info {
     uint32_t grid;
     // Basis, `DWF_BASIS_*`.
     uint32_t basis;
-    // 1 if the artifact can be sampled without condition, and so with guidance.
+    // 1 if networks can be generated without a condition. Where `condition_size` is not 0,
+    // conditions can then be strengthened by guidance.
     uint32_t unconditional;
     // JSON object of the trainer's figures by name.
     const char *quality;
@@ -208,6 +209,12 @@ typedef struct dwf_model_info {
     const char *provenance;
     // JSON of the condition's classes or axes with their ranges; NULL without condition.
     const char *condition;
+    // Names of the condition's columns, `condition_size` of them: classes, or continuous axes.
+    const char *const *condition_names;
+    // Smallest value of every axis; NULL for classes, whose row is one-hot.
+    const float *condition_min;
+    // Largest value of every axis; NULL for classes.
+    const float *condition_max;
 } dwf_model_info;
 
 // One tensor of the target network. Name and shape live as long as the model.

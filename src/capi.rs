@@ -34,12 +34,13 @@ pub struct dwf_model {
     shapes: Vec<Vec<u64>>,
     quality: CString,
     provenance: CString,
-    condition: ConditionNames,
+    condition: Option<CString>,
+    columns: Columns,
 }
 
-/// The condition's schema as C reads it.
+/// The condition's columns as C reads them.
 #[derive(Default)]
-struct ConditionNames {
+struct Columns {
     /// What `pointers` point to.
     _names: Vec<CString>,
     pointers: Vec<*const c_char>,
@@ -48,11 +49,11 @@ struct ConditionNames {
 }
 
 // SAFETY: the pointers lead to strings that the struct owns and nobody changes.
-unsafe impl Send for ConditionNames {}
+unsafe impl Send for Columns {}
 // SAFETY: as above.
-unsafe impl Sync for ConditionNames {}
+unsafe impl Sync for Columns {}
 
-impl ConditionNames {
+impl Columns {
     fn new(condition: &Condition) -> Self {
         let (names, min, max): (Vec<CString>, _, _) = match &condition.schema {
             ConditionSchema::Classes(names) => (
@@ -547,7 +548,11 @@ impl dwf_model {
             condition: metadata
                 .condition
                 .as_ref()
-                .map(ConditionNames::new)
+                .map(|condition| json(serde_json::to_string(condition))),
+            columns: metadata
+                .condition
+                .as_ref()
+                .map(Columns::new)
                 .unwrap_or_default(),
             model,
         }
@@ -574,9 +579,13 @@ impl dwf_model {
                 .into(),
             quality: self.quality.as_ptr(),
             provenance: self.provenance.as_ptr(),
-            condition_names: or_null(&self.condition.pointers),
-            condition_min: or_null(&self.condition.min),
-            condition_max: or_null(&self.condition.max),
+            condition: self
+                .condition
+                .as_ref()
+                .map_or(ptr::null(), |text| text.as_ptr()),
+            condition_names: or_null(&self.columns.pointers),
+            condition_min: or_null(&self.columns.min),
+            condition_max: or_null(&self.columns.max),
         }
     }
 

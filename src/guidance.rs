@@ -55,6 +55,11 @@ impl<'a> Guide<'a> {
         };
         let size = schema.size();
         let Some(rows) = condition else {
+            if guidance.is_some() {
+                return Err(Error::argument(
+                    "guidance strengthens a condition, and the call has none",
+                ));
+            }
             let rows = unconditional.ok_or_else(|| {
                 Error::argument(format!("this artifact needs a condition of {size} values"))
             })?;

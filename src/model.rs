@@ -177,9 +177,10 @@ fn io_error(path: &Path, action: &str, e: &std::io::Error) -> Error {
 }
 
 fn open_file(path: &Path) -> Result<(File, u64)> {
-    let file = File::open(path).map_err(|e| io_error(path, "open", &e))?;
-    let metadata = file.metadata().map_err(|e| io_error(path, "read", &e))?;
+    // Asked before opening, which would wait for the other end of a pipe.
+    let metadata = path.metadata().map_err(|e| io_error(path, "open", &e))?;
     if metadata.is_file() {
+        let file = File::open(path).map_err(|e| io_error(path, "open", &e))?;
         return Ok((file, metadata.len()));
     }
     Err(Error::new(

@@ -200,7 +200,10 @@ impl Workspace {
             }
         }
         if method == Method::Dopri5 {
+            // `reserve` counts from the length on.
+            self.rows.clear();
             self.rows.reserve(rows);
+            self.times.clear();
             self.times.reserve(rows);
         }
     }

@@ -78,7 +78,8 @@ fn sampling_does_not_allocate() {
             let mut weights = vec![0f32; count * len];
             for solver in solvers(8) {
                 allocations(&mut one, solver, &mut weights);
-                assert_eq!(allocations(&mut one, solver, &mut weights), 0, "{basis:?}");
+                let again = allocations(&mut one, solver, &mut weights);
+                assert_eq!(again, 0, "{basis:?}, {count} networks, {solver:?}");
             }
         }
 

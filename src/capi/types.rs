@@ -187,12 +187,15 @@ pub struct dwf_model_info {
     pub grid: u32,
     /// Basis, `DWF_BASIS_*`.
     pub basis: u32,
-    /// 1 if the artifact can be sampled without condition, and so with guidance.
+    /// 1 if networks can be generated without a condition. Where `condition_size` is not 0,
+    /// conditions can then be strengthened by guidance.
     pub unconditional: u32,
     /// JSON object of the trainer's figures by name.
     pub quality: *const c_char,
     /// JSON object: who made the artifact from what.
     pub provenance: *const c_char,
+    /// JSON of the condition's classes or axes with their ranges; NULL without condition.
+    pub condition: *const c_char,
     /// Names of the condition's columns, `condition_size` of them: classes, or continuous axes.
     pub condition_names: *const *const c_char,
     /// Smallest value of every axis; NULL for classes, whose row is one-hot.

@@ -70,7 +70,9 @@ fn start(
     } = workspace;
     let (first, rest) = slopes.split_at_mut(1);
     let (first, probe) = (&mut first[0][..len], &mut rest[0][..len]);
-    velocity.evaluate(&[0.0], state, first)?;
+    times.clear();
+    times.resize(len / latent, 0.0);
+    velocity.evaluate(times, state, first)?;
 
     rows.clear();
     times.clear();

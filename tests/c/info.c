@@ -11,6 +11,7 @@ static void plain(const char *folder)
     OK(dwf_model_get_info(model, &info, ERR));
     CHECK(info.weight_count == 148 && info.tensor_count == 6 && info.latent_size == 12);
     CHECK(info.condition_size == 0 && info.condition == NULL && info.unconditional == 1);
+    CHECK(info.condition_names == NULL && info.condition_min == NULL);
     CHECK(info.solver == DWF_SOLVER_RK4 && info.grid == DWF_GRID_UNIFORM);
     CHECK(info.steps == 8 && info.evaluations == 32 && info.basis == DWF_BASIS_LINEAR);
     CHECK(info.solver_error == 1e-3 && info.source_std == 1);
@@ -26,6 +27,8 @@ static void conditional(const char *folder)
     OK(dwf_model_get_info(model, &info, ERR));
     CHECK(info.condition_size == 3 && info.unconditional == 0);
     CHECK(strstr(info.condition, "virginica"));
+    CHECK(strcmp(info.condition_names[2], "virginica") == 0);
+    CHECK(info.condition_min == NULL && info.condition_max == NULL);
     CHECK(isnan(info.solver_error));
     CHECK(info.solver == DWF_SOLVER_HEUN && info.evaluations == 2 * info.steps);
     CHECK(info.grid == DWF_GRID_STRETCHED && info.basis == DWF_BASIS_DIAGONAL);
