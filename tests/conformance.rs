@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::{collections::HashMap, path::Path, process::Command};
+use std::collections::HashMap;
 
 use common::{
     Fixture, Reference,
-    conformance::{CAbi, Case, Host, Native, folder, output_of, run},
+    conformance::{CAbi, Case, Host, Native, compare, folder, output_of, run},
 };
 use dwf::{
     Model,
@@ -172,13 +172,4 @@ fn compare_finds_differences() {
         assert!(!agree && text.contains(name), "{name}: {text}");
     }
     assert!(!compare(&[folder.path().join("nowhere")]).0);
-}
-
-/// Runs the script on files of lines; whether they agree, and what it says.
-fn compare(files: &[impl AsRef<Path>]) -> (bool, String) {
-    let files = files.iter().map(AsRef::as_ref);
-    let output = Command::new(folder().join("compare")).args(files).output();
-    let output = output.unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(text).unwrap())
 }

@@ -5,7 +5,10 @@ mod case;
 mod memory;
 mod native;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::json;
 
@@ -77,4 +80,13 @@ pub fn run<H: Host>(host: &H) -> String {
         }
     }
     lines
+}
+
+/// Runs the script on files of lines; whether they agree, and what it says.
+pub fn compare(files: &[impl AsRef<Path>]) -> (bool, String) {
+    let files = files.iter().map(AsRef::as_ref);
+    let output = Command::new(folder().join("compare")).args(files).output();
+    let output = output.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
 }
