@@ -10,6 +10,7 @@
 
 pub mod artifact;
 pub mod c;
+pub mod conformance;
 pub mod damage;
 pub mod fixture;
 pub mod graph;

@@ -10,6 +10,7 @@
 pub mod adamw;
 pub mod align;
 pub mod assignment;
+pub mod cartpole;
 pub mod dataset;
 pub mod error;
 pub mod export;

@@ -20,6 +20,7 @@ use dwf::{
     ode::{Method, Solver},
 };
 use dwf_trainer::{
+    cartpole,
     error::Result,
     export_sampler, files, flow, generate, inspect, iris,
     progress::Progress,
@@ -136,6 +137,18 @@ enum ZooCommand {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// MLPs 4-16-2 that balance the pole of CartPole-v1
+    Cartpole {
+        /// Folder to write, new or empty
+        #[arg(short, long, value_name = "DIR")]
+        output: PathBuf,
+        /// How many networks, at least 8
+        #[arg(long, default_value_t = 100, value_parser = at_least(MIN_NETWORKS))]
+        count: usize,
+        /// Seed of the initialisations, the perturbations and the starts
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -183,6 +196,11 @@ fn run(command: Command) -> Result<()> {
             count,
             seed,
         }) => zoo_iris(&output, count, seed),
+        Command::Zoo(ZooCommand::Cartpole {
+            output,
+            count,
+            seed,
+        }) => zoo_cartpole(&output, count, seed),
         Command::Train {
             zoo,
             output,
@@ -293,6 +311,28 @@ fn zoo_iris(folder: &Path, count: usize, seed: u64) -> Result<()> {
     let mean = accuracies.sum::<f64>() / count as f64;
     println!(
         "wrote {count} networks to {}: mean accuracy {mean:.4} on held-out flowers",
+        folder.display()
+    );
+    Ok(())
+}
+
+fn zoo_cartpole(folder: &Path, count: usize, seed: u64) -> Result<()> {
+    files::check_empty(folder)?;
+    let progress = Progress::new("zoo", count);
+    let made = cartpole::zoo(count, seed, || progress.step(String::new));
+    progress.finish();
+    let mut writer = Writer::new(folder, &made.layout, count)?;
+    for network in made.networks() {
+        writer.add(network)?;
+    }
+    writer.finish()?;
+    let starts = cartpole::held_out_starts(100, seed);
+    let returns = made.networks().map(|n| cartpole::mean_return(n, &starts));
+    let (mean, worst) = returns.fold((0.0, f64::INFINITY), |(mean, worst), r| {
+        (mean + r / count as f64, r.min(worst))
+    });
+    println!(
+        "wrote {count} networks to {}: mean return {mean:.1} on held-out starts, worst {worst:.1}",
         folder.display()
     );
     Ok(())

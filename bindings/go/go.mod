@@ -1,0 +1,3 @@
+module libdwf/bindings/go
+
+go 1.22

@@ -1,0 +1,2 @@
+/* pkg-config says where dwf.h lies; a module map cannot. */
+#include <dwf.h>

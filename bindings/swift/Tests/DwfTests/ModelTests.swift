@@ -1,0 +1,75 @@
+import Dwf
+import Foundation
+import XCTest
+
+final class ModelTests: XCTestCase {
+    private let onnx = try! Data(contentsOf: Fixture.folder.appending(path: "tiny.onnx"))
+    private let sidecar = try! Data(contentsOf: Fixture.folder.appending(path: "tiny.safetensors"))
+
+    func testTensorsTileTheFlatVector() throws {
+        let model = try Fixture.model()
+        var end = 0
+        for tensor in model.tensors {
+            XCTAssertEqual(tensor.range.lowerBound, end)
+            XCTAssertEqual(tensor.range.count, tensor.shape.reduce(1, *))
+            end = tensor.range.upperBound
+        }
+        XCTAssertEqual(end, model.info.weightCount)
+        XCTAssertEqual(model.tensors[2].kind, .buffer)
+    }
+
+    func testOpensFromMemory() throws {
+        let expected = try Fixture.sampler().sampleNow(SampleOptions(seed: 1))
+        for copy in [true, false] {
+            try withAlignedBytes(sidecar) { sidecar in
+                let model = try onnx.withUnsafeBytes {
+                    try Model(onnx: $0, sidecar: UnsafeRawBufferPointer(sidecar), copy: copy)
+                }
+                if copy { sidecar.initializeMemory(as: UInt8.self, repeating: 0) }
+                let sampler = try Sampler(model, options: Sampler.Options(threads: 1, maxBatch: 4))
+                XCTAssertEqual(try sampler.sampleNow(SampleOptions(seed: 1)), expected)
+            }
+        }
+    }
+
+    func testVerifyFindsDamage() throws {
+        try withAlignedBytes(sidecar) { sidecar in
+            sidecar[sidecar.count - 1] ^= 1
+            let bytes = UnsafeRawBufferPointer(sidecar)
+            try onnx.withUnsafeBytes { onnx in
+                _ = try Model(onnx: onnx, sidecar: bytes)
+                XCTAssertThrowsError(try Model(onnx: onnx, sidecar: bytes, verify: true)) {
+                    XCTAssertEqual(($0 as? DwfError)?.status, .badArtifact)
+                }
+            }
+        }
+    }
+
+    func testErrorsSayWhatAndWhere() {
+        XCTAssertThrowsError(try Model(path: "/nowhere/net.onnx")) { error in
+            XCTAssertEqual((error as? DwfError)?.status, .io)
+            XCTAssert("\(error)".hasPrefix("DWF_IO: "))
+            XCTAssert("\(error)".contains("/nowhere/net.onnx"))
+        }
+    }
+
+    func testIsFreedWithItsLastReference() throws {
+        weak var model: Model?
+        do {
+            let sampler = try Fixture.sampler()
+            model = sampler.model
+            XCTAssertNotNil(model)
+            _ = try sampler.sampleNow()
+        }
+        XCTAssertNil(model)
+    }
+}
+
+private func withAlignedBytes(
+    _ data: Data, _ body: (UnsafeMutableRawBufferPointer) throws -> Void
+) rethrows {
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: data.count, alignment: 8)
+    defer { bytes.deallocate() }
+    bytes.copyBytes(from: data)
+    try body(bytes)
+}
