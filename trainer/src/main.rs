@@ -321,7 +321,7 @@ fn zoo_cartpole(folder: &Path, count: usize, seed: u64) -> Result<()> {
     let progress = Progress::new("zoo", count);
     let made = cartpole::zoo(count, seed, || progress.step(String::new));
     progress.finish();
-    let mut writer = Writer::new(folder, &made.layout, count)?;
+    let mut writer = Writer::new(folder, &made.layout, 0..count)?;
     for network in made.networks() {
         writer.add(network)?;
     }
