@@ -97,6 +97,7 @@ lint:
 		$(CARGO) clippy --release -p $$package --all-targets -- -D warnings; done
 
 clean:
-	@rm -rf $(BUILD) $(TARGET)
+	@rm -rf $(BUILD)
+	@$(CARGO) clean --release -p libdwf -p dwf-trainer
 
 FORCE:

@@ -160,7 +160,7 @@ typedef struct dwf_sampler dwf_sampler;
 // The result of a call: `DWF_OK` or what went wrong. The list only grows at its end.
 typedef int32_t dwf_status;
 
-// Receives log messages, from any thread. `message` lives for the call.
+// Receives log messages, from any thread. `message` lives for the call. It must not call libdwf.
 typedef void (*dwf_log_callback)(void *user, uint32_t level, const char *message);
 
 // How to open an artifact. Zero means default.
@@ -447,7 +447,7 @@ dwf_status dwf_sampler_get_info(const struct dwf_sampler *sampler,
 // Threads: one at a time on a sampler; many samplers on one model run at once.
 // Units: `row_stride` in elements, sizes in bytes.
 // Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, DIVERGED, CANCELLED, BUSY, UNSUPPORTED,
-// RUNTIME_FAILED, INTERNAL.
+// RUNTIME_FAILED, OUT_OF_MEMORY, INTERNAL.
 dwf_status dwf_sample(struct dwf_sampler *sampler,
                       const struct dwf_sample_options *options,
                       const struct dwf_buffer *buffer,

@@ -314,7 +314,7 @@ pub unsafe extern "C" fn dwf_sampler_get_info(
 /// Threads: one at a time on a sampler; many samplers on one model run at once.
 /// Units: `row_stride` in elements, sizes in bytes.
 /// Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, DIVERGED, CANCELLED, BUSY, UNSUPPORTED,
-/// RUNTIME_FAILED, INTERNAL.
+/// RUNTIME_FAILED, OUT_OF_MEMORY, INTERNAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dwf_sample(
     sampler: *mut dwf_sampler,
@@ -391,6 +391,11 @@ unsafe fn sampler_options(options: *const dwf_sampler_options) -> Result<Sampler
     // SAFETY: the caller's promise.
     unsafe {
         let options = read_struct(options)?;
+        if options.device_id != 0 {
+            return Err(Error::argument(
+                "device_id chooses a GPU, and this sampler runs on the CPU; leave it 0",
+            ));
+        }
         Ok(SamplerOptions {
             onnxruntime: path(options.onnxruntime)?.map(Into::into),
             device: choice("device", options.device, Device::from_code)?,
@@ -493,12 +498,22 @@ unsafe fn output<'a>(buffer: &dwf_buffer, count: usize) -> Result<Output<'a>> {
             "this build writes to host memory only; use DWF_DEVICE_CPU for the buffer",
         ));
     }
-    if buffer.reserved != 0 {
-        return Err(Error::argument("dwf_buffer.reserved is not zero"));
+    for (name, value) in [
+        ("reserved", buffer.reserved),
+        ("device_id", buffer.device_id as u32),
+    ] {
+        if value != 0 {
+            return Err(Error::argument(format!("dwf_buffer.{name} is not zero")));
+        }
     }
     // SAFETY: the caller's promise.
     unsafe {
         if buffer.tensors.is_null() {
+            if buffer.tensor_count != 0 || !buffer.tensor_sizes.is_null() {
+                return Err(Error::argument(
+                    "dwf_buffer.tensors is NULL, but tensor_sizes or tensor_count is set",
+                ));
+            }
             let output = Output::from_raw(buffer.data.cast(), buffer.size_bytes, dtype);
             return Ok(match buffer.row_stride {
                 0 => output,
@@ -512,6 +527,11 @@ unsafe fn output<'a>(buffer: &dwf_buffer, count: usize) -> Result<Output<'a>> {
         }
         if buffer.tensor_sizes.is_null() {
             return Err(null("dwf_buffer.tensor_sizes"));
+        }
+        if !buffer.tensors.is_aligned() || !buffer.tensor_sizes.is_aligned() {
+            return Err(Error::argument(
+                "dwf_buffer.tensors or tensor_sizes is not aligned to its elements",
+            ));
         }
         let pointers = count
             .checked_mul(buffer.tensor_count)

@@ -16,9 +16,12 @@ use crate::{
     team::Team,
 };
 
-/// Columns of a panel: its sums stay in the first-level cache, and a row of it is long enough
-/// for the processor to prefetch.
-const PANEL: usize = 4096;
+/// Columns of a panel that is streamed: its sums stay in the first-level cache, and a row of it is
+/// long enough for the processor to prefetch.
+const STREAM_PANEL: usize = 4096;
+
+/// Columns of a panel that is packed: for about 100 components it stays in the second-level cache.
+const PACK_PANEL: usize = 1024;
 
 /// From this many networks on, packing pays.
 const PACK_FROM: usize = GROUP + 2;
@@ -44,7 +47,9 @@ impl Decoder {
         Ok(Self {
             kernel: Kernel::detect(),
             scaled: zeros(rows, model.latent().next_multiple_of(STREAMS))?,
-            scratches: (0..threads).map(|_| Scratch::default()).collect(),
+            scratches: (0..threads)
+                .map(|_| Scratch::new(model, max_batch))
+                .collect::<Result<_>>()?,
         })
     }
 
@@ -68,7 +73,8 @@ impl Decoder {
         writer: &Writer,
     ) -> Result<(), usize> {
         let weights = model.metadata().layout.len();
-        let panels = weights.div_ceil(PANEL);
+        let width = panel(latents.len() / model.latent());
+        let panels = weights.div_ceil(width);
         let mut scratches = std::mem::take(&mut self.scratches);
         let batch = self.batch(model, latents);
         let next = AtomicUsize::new(0);
@@ -77,8 +83,8 @@ impl Decoder {
             while let panel = next.fetch_add(1, Ordering::Relaxed)
                 && panel < panels
             {
-                let start = panel * PANEL;
-                let columns = PANEL.min(weights - start);
+                let start = panel * width;
+                let columns = width.min(weights - start);
                 batch.panel(start, columns, scratch, &mut |row, values| {
                     if !writer.write(first_row + row, start, values) {
                         failed.fetch_min(row, Ordering::Relaxed);
@@ -168,16 +174,43 @@ struct Linear<'a> {
     scaled: &'a [f32],
 }
 
-/// Memory of one thread, sized on first use.
-#[derive(Default)]
+/// Columns decoded at a time, for a batch of this many networks.
+fn panel(rows: usize) -> usize {
+    if rows < PACK_FROM {
+        STREAM_PANEL
+    } else {
+        PACK_PANEL
+    }
+}
+
+/// Memory of one thread.
 struct Scratch {
-    mean: Vec<f32>,
-    sums: Vec<f32>,
-    rows: Vec<f32>,
-    tiles: Vec<[f32; TILE]>,
+    mean: Box<[f32]>,
+    sums: Box<[f32]>,
+    rows: Box<[f32]>,
+    /// [tiles][latent][TILE]
+    tiles: Box<[f32]>,
 }
 
 impl Scratch {
+    fn new(model: &Model, max_batch: usize) -> Result<Self> {
+        let weights = model.metadata().layout.len().next_multiple_of(TILE);
+        let row = STREAM_PANEL.min(weights);
+        let packed = max_batch >= PACK_FROM;
+        let (row, sums, tiles) = match model.basis() {
+            Basis::Identity => (0, 0, 0),
+            Basis::Diagonal { .. } => (row, 1, 0),
+            Basis::Linear { .. } if packed => (row, PACK_FROM, PACK_PANEL.min(weights)),
+            Basis::Linear { .. } => (row, max_batch, 0),
+        };
+        Ok(Self {
+            mean: zeros(1, row)?,
+            sums: zeros(sums, row)?,
+            rows: zeros(1, row)?,
+            tiles: zeros(tiles, model.latent())?,
+        })
+    }
+
     fn bytes(&self) -> usize {
         size_of_val(&self.mean[..])
             + size_of_val(&self.sums[..])
@@ -217,16 +250,16 @@ impl Batch<'_> {
         scratch: &mut Scratch,
         emit: Emit,
     ) {
-        let mean = mean.read(self.kernel, start, columns, &mut scratch.mean);
-        let scale = scale.read(self.kernel, start, columns, &mut scratch.rows);
-        scratch.sums.resize(columns, 0.0);
+        let mean = mean.read(self.kernel, start, &mut scratch.mean[..columns]);
+        let scale = scale.read(self.kernel, start, &mut scratch.rows[..columns]);
+        let sums = &mut scratch.sums[..columns];
         for (i, z) in self.latents.chunks_exact(self.latent).enumerate() {
             let z = &z[start..start + columns];
-            let values = scratch.sums.iter_mut().zip(mean).zip(scale).zip(z);
+            let values = sums.iter_mut().zip(mean).zip(scale).zip(z);
             for (((value, mean), scale), z) in values {
                 *value = mean + scale * z;
             }
-            emit(i, &scratch.sums);
+            emit(i, sums);
         }
     }
 }
@@ -234,10 +267,13 @@ impl Batch<'_> {
 impl Linear<'_> {
     /// For few networks: every row of the components is read once and added to all sums.
     fn stream(&self, rows: usize, start: usize, columns: usize, scratch: &mut Scratch, emit: Emit) {
-        let Scratch { mean, sums, .. } = scratch;
-        let mean = self.mean.read(self.kernel, start, columns, mean);
-        sums.clear();
-        (0..rows).for_each(|_| sums.extend_from_slice(mean));
+        let mean = self
+            .mean
+            .read(self.kernel, start, &mut scratch.mean[..columns]);
+        let sums = &mut scratch.sums[..rows * columns];
+        for sums in sums.chunks_exact_mut(columns) {
+            sums.copy_from_slice(mean);
+        }
         match self.components {
             Floats::F32(components) => self.add_streams(components, start, columns, sums),
             Floats::F16(components) => self.add_streams(components, start, columns, sums),
@@ -270,42 +306,42 @@ impl Linear<'_> {
     /// For many networks: the panel is packed into tiles and multiplied group by group.
     fn packed(&self, rows: usize, start: usize, columns: usize, scratch: &mut Scratch, emit: Emit) {
         let width = columns.next_multiple_of(TILE);
-        scratch.mean.resize(PANEL, 0.0);
         self.mean
-            .read_into(self.kernel, start, &mut scratch.mean[..columns]);
+            .read(self.kernel, start, &mut scratch.mean[..columns]);
         self.pack(start, columns, scratch);
-        scratch.sums.resize(GROUP * PANEL, 0.0);
+        let (tiles, _) = scratch.tiles.as_chunks::<TILE>();
         let padded = self.latent.next_multiple_of(STREAMS);
         for first in (0..rows).step_by(GROUP) {
-            let z: &[[f32; GROUP]] =
-                bytemuck::cast_slice(&self.scaled[first * padded..][..GROUP * self.latent]);
-            let (sums, _) = scratch.sums.as_chunks_mut::<PANEL>();
-            let sums: &mut [[f32; PANEL]; GROUP] = sums.try_into().expect("the sums of one group");
-            for sums in sums.iter_mut() {
-                sums[..width].copy_from_slice(&scratch.mean[..width]);
+            let (z, _) = self.scaled[first * padded..][..GROUP * self.latent].as_chunks();
+            let mut group = scratch.sums.chunks_exact_mut(width);
+            let mut sums: [&mut [f32]; GROUP] =
+                std::array::from_fn(|_| group.next().expect("room for a group"));
+            for sums in &mut sums {
+                sums.copy_from_slice(&scratch.mean[..width]);
             }
-            for (t, tile) in scratch.tiles.chunks_exact(self.latent).enumerate() {
+            for (t, tile) in tiles[..width / TILE * self.latent]
+                .chunks_exact(self.latent)
+                .enumerate()
+            {
                 let out = sums.each_mut().map(|sums| &mut sums.as_chunks_mut().0[t]);
                 self.kernel.multiply(z, tile, out);
             }
-            for (i, sums) in (first..rows).zip(sums.iter()) {
+            for (i, sums) in (first..rows).zip(sums) {
                 emit(i, &sums[..columns]);
             }
         }
     }
 
-    /// Packs columns `start..start + columns` as [tiles][latent][TILE], padded with zeros.
+    /// Packs columns `start..start + columns` into the tiles, padded with zeros.
     fn pack(&self, start: usize, columns: usize, scratch: &mut Scratch) {
-        let tiles = columns.div_ceil(TILE);
-        scratch.rows.resize(PANEL, 0.0);
-        scratch.tiles.resize(tiles * self.latent, [0.0; TILE]);
+        let row = &mut scratch.rows[..columns.next_multiple_of(TILE)];
+        row[columns..].fill(0.0);
+        let (tiles, _) = scratch.tiles.as_chunks_mut::<TILE>();
         for k in 0..self.latent {
-            let row = &mut scratch.rows[..tiles * TILE];
-            row[columns..].fill(0.0);
             self.components
-                .read_into(self.kernel, k * self.weights + start, &mut row[..columns]);
+                .read(self.kernel, k * self.weights + start, &mut row[..columns]);
             for (t, chunk) in row.as_chunks().0.iter().enumerate() {
-                scratch.tiles[t * self.latent + k] = *chunk;
+                tiles[t * self.latent + k] = *chunk;
             }
         }
     }
@@ -325,19 +361,8 @@ impl Floats<'_> {
         }
     }
 
-    /// Elements from `start` as f32, in `buffer`.
-    fn read<'b>(
-        &self,
-        kernel: Kernel,
-        start: usize,
-        count: usize,
-        buffer: &'b mut Vec<f32>,
-    ) -> &'b [f32] {
-        buffer.resize(count.max(buffer.len()), 0.0);
-        self.read_into(kernel, start, &mut buffer[..count])
-    }
-
-    fn read_into<'b>(&self, kernel: Kernel, start: usize, to: &'b mut [f32]) -> &'b [f32] {
+    /// Elements from `start` as f32, in `to`.
+    fn read<'b>(&self, kernel: Kernel, start: usize, to: &'b mut [f32]) -> &'b [f32] {
         let end = start + to.len();
         match self {
             Floats::F32(from) => kernel.widen(&from[start..end], to),

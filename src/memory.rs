@@ -10,11 +10,21 @@ pub(crate) fn zeros<T: Copy + Default>(rows: usize, columns: usize) -> Result<Bo
         .checked_mul(columns)
         .ok_or_else(|| out_of_memory(usize::MAX))?;
     let mut buffer = Vec::new();
-    buffer
-        .try_reserve_exact(len)
-        .map_err(|_| out_of_memory(len.saturating_mul(size_of::<T>())))?;
-    buffer.resize(len, T::default());
+    grow(&mut buffer, len)?;
     Ok(buffer.into_boxed_slice())
+}
+
+/// Makes `buffer` at least `len` long; new elements are zero.
+///
+/// Errors: OUT_OF_MEMORY.
+pub(crate) fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> Result<()> {
+    if buffer.len() < len {
+        buffer
+            .try_reserve_exact(len - buffer.len())
+            .map_err(|_| out_of_memory(len.saturating_mul(size_of::<T>())))?;
+        buffer.resize(len, T::default());
+    }
+    Ok(())
 }
 
 pub(crate) fn out_of_memory(bytes: usize) -> Error {

@@ -6,7 +6,10 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    memory::{grow, out_of_memory},
+};
 
 /// Most steps a fixed grid may have; far beyond what any flow needs, it bounds hostile input.
 pub const MAX_STEPS: usize = 100_000;
@@ -189,23 +192,23 @@ pub struct Workspace {
 impl Workspace {
     /// Makes room for `rows` states of `latent` elements under `method`; afterwards
     /// [`integrate`] does not allocate for batches up to that size.
-    pub fn reserve(&mut self, method: Method, rows: usize, latent: usize) {
-        let len = rows * latent;
+    ///
+    /// Errors: OUT_OF_MEMORY.
+    pub fn reserve(&mut self, method: Method, rows: usize, latent: usize) -> Result<()> {
+        let len = rows
+            .checked_mul(latent)
+            .ok_or_else(|| out_of_memory(usize::MAX))?;
         if self.slopes.len() < method.stages() {
             self.slopes.resize_with(method.stages(), Vec::new);
         }
         for buffer in self.slopes.iter_mut().chain([&mut self.x]) {
-            if buffer.len() < len {
-                buffer.resize(len, 0.0);
-            }
+            grow(buffer, len)?;
         }
         if method == Method::Dopri5 {
-            // `reserve` counts from the length on.
-            self.rows.clear();
-            self.rows.reserve(rows);
-            self.times.clear();
-            self.times.reserve(rows);
+            grow(&mut self.rows, rows)?;
+            grow(&mut self.times, rows)?;
         }
+        Ok(())
     }
 
     /// Bytes held.
@@ -222,7 +225,7 @@ impl Workspace {
 /// changes the generated networks, in the velocity network it does not. A row whose trajectory
 /// an adaptive method cannot follow becomes NaN.
 ///
-/// Errors: those of `solver` ([`Solver::check`]) and of `velocity`.
+/// Errors: those of `solver` ([`Solver::check`]) and of `velocity`, OUT_OF_MEMORY.
 pub fn integrate(
     velocity: &mut dyn Velocity,
     solver: &Solver,
@@ -232,7 +235,7 @@ pub fn integrate(
     workspace: &mut Workspace,
 ) -> Result<()> {
     solver.check()?;
-    workspace.reserve(solver.method, state.len() / latent, latent);
+    workspace.reserve(solver.method, state.len() / latent, latent)?;
     if solver.method == Method::Dopri5 {
         return adaptive::integrate(velocity, solver.tolerance, latent, state, workspace);
     }

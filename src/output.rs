@@ -1,6 +1,6 @@
 //! The caller's buffers: where generated weights go, in which type and arrangement.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, ops::Range};
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
@@ -282,8 +282,13 @@ impl Writer<'_> {
         }
     }
 
-    /// Marks networks as invalid: every weight NaN.
-    pub(crate) fn invalidate(&self, rows: std::ops::Range<usize>) {
+    /// Marks networks as invalid, every weight NaN, unless it is told that they are finished: by an
+    /// error's return or by a panic.
+    pub(crate) fn invalidate_unless_finished(&self, rows: Range<usize>) -> Unfinished<'_> {
+        Unfinished { writer: self, rows }
+    }
+
+    fn invalidate(&self, rows: Range<usize>) {
         const NANS: [f32; 256] = [f32::NAN; 256];
         for row in rows {
             for start in (0..self.layout.len()).step_by(NANS.len()) {
@@ -291,6 +296,24 @@ impl Writer<'_> {
                 self.write(row, start, &NANS[..len]);
             }
         }
+    }
+}
+
+/// Networks that are invalid until [`Unfinished::finish`].
+pub(crate) struct Unfinished<'a> {
+    writer: &'a Writer<'a>,
+    rows: Range<usize>,
+}
+
+impl Unfinished<'_> {
+    pub(crate) fn finish(mut self) {
+        self.rows = 0..0;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.writer.invalidate(self.rows.clone());
     }
 }
 

@@ -58,6 +58,8 @@ impl Runtime {
         }
         let runtime: &'static Self = Box::leak(Box::new(Self::find(path)?));
         *loaded = Some(runtime);
+        // The hook may take its time, or ask for a sampler of its own.
+        drop(loaded);
         log::write(Level::Info, || {
             format!(
                 "ONNX Runtime {} from {}",
@@ -264,8 +266,8 @@ fn missing(tried: &[String]) -> Error {
         Status::RuntimeMissing,
         format!(
             "ONNX Runtime (1.{} or newer) could not be loaded: {}; set {PATH_VARIABLE} or \
-             dwf_sampler_options.onnxruntime to the path of its shared library, or put that beside \
-             libdwf",
+             dwf_sampler_options.onnxruntime to the path of its shared library (PyPI's package onnxruntime holds \
+             one), or put that beside libdwf",
             ort::MINOR_VERSION,
             tried.join("; ")
         ),

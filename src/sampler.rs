@@ -198,7 +198,7 @@ impl Sampler {
     /// weight of the networks it had written is NaN.
     ///
     /// Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, CANCELLED, DIVERGED naming the network,
-    /// RUNTIME_FAILED.
+    /// RUNTIME_FAILED, OUT_OF_MEMORY for a solver that needs more than the artifact's own.
     pub fn sample<'o>(
         &mut self,
         options: SampleOptions,
@@ -229,8 +229,9 @@ impl Sampler {
                 Some(callback) => Some(&mut **callback),
                 None => None,
             };
-            self.batch(&call, rows.clone(), &meter, callback)
-                .inspect_err(|_| call.writer.invalidate(0..rows.end))?;
+            let unfinished = call.writer.invalidate_unless_finished(0..rows.end);
+            self.batch(&call, rows, &meter, callback)?;
+            unfinished.finish();
         }
         Ok(())
     }
@@ -299,9 +300,11 @@ impl Sampler {
 impl Lane {
     fn new(session: &Arc<Session>, model: &Model, rows: usize) -> Result<Self> {
         let guidable = unconditional_row(model).is_some();
+        let mut workspace = ode::Workspace::default();
+        workspace.reserve(model.metadata().solver.method, rows, model.latent())?;
         Ok(Self {
             evaluator: Evaluator::new(session, rows)?,
-            workspace: ode::Workspace::default(),
+            workspace,
             unconditional: zeros(if guidable { rows } else { 0 }, model.latent())?,
         })
     }

@@ -173,7 +173,7 @@ fn an_error_of_the_velocity_ends_the_integration() {
 #[test]
 fn a_workspace_is_reused() {
     let mut workspace = Workspace::default();
-    workspace.reserve(Method::Rk4, 1, 100);
+    workspace.reserve(Method::Rk4, 1, 100).unwrap();
     let bytes = workspace.bytes();
     for (method, len) in METHODS.into_iter().zip([100, 7, 100, 50]) {
         let velocity = |t: f32, x: &[f32], v: &mut [f32]| -> Result<()> {

@@ -136,7 +136,7 @@ const _: () = {
     assert!(DWF_LOG_DEBUG == Level::Debug as u32);
 };
 
-/// Receives log messages, from any thread. `message` lives for the call.
+/// Receives log messages, from any thread. `message` lives for the call. It must not call libdwf.
 pub type dwf_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: u32, message: *const c_char)>;
 

@@ -1,6 +1,8 @@
 //! Dormand-Prince 5(4) (1980) with error control a row: each row has its own time and step, so
 //! its result does not depend on the others in the batch.
 
+use std::ops::Range;
+
 use super::{Tableau, Velocity, Workspace};
 use crate::error::Result;
 
@@ -11,7 +13,7 @@ const MAX_TRIES: usize = 10_000;
 const MIN_STEP: f64 = 1e-7;
 
 /// Where a row is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Row {
     t: f64,
     step: f64,
@@ -20,10 +22,6 @@ pub(super) struct Row {
 impl Row {
     fn done(&self) -> bool {
         self.t >= 1.0
-    }
-
-    fn slice(i: usize, latent: usize) -> std::ops::Range<usize> {
-        i * latent..(i + 1) * latent
     }
 }
 
@@ -35,146 +33,132 @@ pub(super) fn integrate(
     state: &mut [f32],
     workspace: &mut Workspace,
 ) -> Result<()> {
-    start(velocity, tolerance, latent, state, workspace)?;
+    let rows = state.len() / latent;
+    let mut batch = Batch {
+        latent,
+        tolerance,
+        x: &mut workspace.x[..state.len()],
+        state,
+        slopes: &mut workspace.slopes,
+        rows: &mut workspace.rows[..rows],
+        times: &mut workspace.times[..rows],
+    };
+    batch.start(velocity)?;
     for _ in 0..MAX_TRIES {
-        if workspace.rows.iter().all(Row::done) {
+        if batch.rows.iter().all(Row::done) {
             return Ok(());
         }
-        stages(velocity, latent, state, workspace)?;
-        control(tolerance, latent, state, workspace);
+        batch.evaluate_stages(velocity)?;
+        (0..rows).for_each(|i| batch.control(i));
     }
-    for (i, _) in unfinished(&workspace.rows) {
-        state[Row::slice(i, latent)].fill(f32::NAN);
-    }
+    batch.give_up();
     Ok(())
 }
 
-fn unfinished(rows: &[Row]) -> impl Iterator<Item = (usize, &Row)> {
-    rows.iter().enumerate().filter(|(_, row)| !row.done())
+/// The rows under way, and the memory to move them.
+struct Batch<'a> {
+    latent: usize,
+    tolerance: f64,
+    state: &'a mut [f32],
+    /// The argument of a stage; after the last, the fifth-order candidate.
+    x: &'a mut [f32],
+    slopes: &'a mut [Vec<f32>],
+    rows: &'a mut [Row],
+    times: &'a mut [f32],
 }
 
-/// The first slope, and a first step from it (Hairer, Norsett and Wanner, 1993, II.4).
-fn start(
-    velocity: &mut dyn Velocity,
-    tolerance: f64,
-    latent: usize,
-    state: &[f32],
-    workspace: &mut Workspace,
-) -> Result<()> {
-    let len = state.len();
-    let Workspace {
-        x,
-        slopes,
-        rows,
-        times,
-    } = workspace;
-    let (first, rest) = slopes.split_at_mut(1);
-    let (first, probe) = (&mut first[0][..len], &mut rest[0][..len]);
-    times.clear();
-    times.resize(len / latent, 0.0);
-    velocity.evaluate(times, state, first)?;
+impl Batch<'_> {
+    fn range(&self, i: usize) -> Range<usize> {
+        i * self.latent..(i + 1) * self.latent
+    }
 
-    rows.clear();
-    times.clear();
-    let relative = |values: &mut dyn Iterator<Item = f32>, z: &[f32]| {
-        norm(
-            values
-                .zip(z)
-                .map(|(value, z)| f64::from(value) / allowed(z.abs(), tolerance)),
-        )
-    };
-    for (z, slope) in state.chunks_exact(latent).zip(first.chunks_exact(latent)) {
-        let size = relative(&mut z.iter().copied(), z);
-        let speed = relative(&mut slope.iter().copied(), z);
-        let step = if size.min(speed) < 1e-5 {
+    /// The first slope, and a first step from it (Hairer, Norsett and Wanner, 1993, II.4).
+    fn start(&mut self, velocity: &mut dyn Velocity) -> Result<()> {
+        let len = self.state.len();
+        self.times.fill(0.0);
+        velocity.evaluate(self.times, self.state, &mut self.slopes[0][..len])?;
+        for i in 0..self.rows.len() {
+            let step = self.probing_step(i);
+            self.rows[i] = Row { t: 0.0, step };
+            self.times[i] = step as f32;
+            for j in self.range(i) {
+                self.x[j] = self.state[j] + step as f32 * self.slopes[0][j];
+            }
+        }
+        velocity.evaluate(self.times, self.x, &mut self.slopes[1][..len])?;
+        for i in 0..self.rows.len() {
+            self.rows[i].step = self.first_step(i);
+        }
+        Ok(())
+    }
+
+    fn probing_step(&self, i: usize) -> f64 {
+        let size = self.relative(i, |j| self.state[j]);
+        let speed = self.relative(i, |j| self.slopes[0][j]);
+        if size.min(speed) < 1e-5 {
             1e-6
         } else {
             0.01 * size / speed
-        };
-        rows.push(Row { t: 0.0, step });
-        times.push(step as f32);
-    }
-    let x = &mut x[..len];
-    for (i, row) in rows.iter().enumerate() {
-        let range = Row::slice(i, latent);
-        let moved = state[range.clone()].iter().zip(&first[range.clone()]);
-        for (x, (z, slope)) in x[range].iter_mut().zip(moved) {
-            *x = z + row.step as f32 * slope;
         }
     }
-    velocity.evaluate(times, x, probe)?;
-    for (i, row) in rows.iter_mut().enumerate() {
-        let range = Row::slice(i, latent);
-        let (z, a, b) = (&state[range.clone()], &first[range.clone()], &probe[range]);
-        let speed = relative(&mut a.iter().copied(), z);
-        let bend = relative(&mut b.iter().zip(a).map(|(b, a)| b - a), z) / row.step;
+
+    fn first_step(&self, i: usize) -> f64 {
+        let probe = self.rows[i].step;
+        let speed = self.relative(i, |j| self.slopes[0][j]);
+        let bend = self.relative(i, |j| self.slopes[1][j] - self.slopes[0][j]) / probe;
         let steepest = speed.max(bend);
         let step = if steepest <= 1e-15 {
             1.0
         } else {
             (0.01 / steepest).powf(0.2)
         };
-        row.step = step.min(100.0 * row.step).min(1.0);
+        step.min(100.0 * probe).min(1.0)
     }
-    Ok(())
-}
 
-/// Evaluates the stages after the first; `x` ends as the fifth-order candidate.
-fn stages(
-    velocity: &mut dyn Velocity,
-    latent: usize,
-    state: &[f32],
-    workspace: &mut Workspace,
-) -> Result<()> {
-    let len = state.len();
-    let Workspace {
-        x,
-        slopes,
-        rows,
-        times,
-    } = workspace;
-    let x = &mut x[..len];
-    for stage in 1..DOPRI5.c.len() {
-        let (known, rest) = slopes.split_at_mut(stage);
-        x.copy_from_slice(state);
-        times.clear();
-        for (i, row) in rows.iter().enumerate() {
-            times.push((row.t + DOPRI5.c[stage] * row.step) as f32);
-            let range = Row::slice(i, latent);
-            for (coefficient, slope) in DOPRI5.a[stage].iter().zip(&*known) {
-                let scale = (coefficient * row.step) as f32;
-                for (x, slope) in x[range.clone()].iter_mut().zip(&slope[range.clone()]) {
-                    *x += scale * slope;
+    /// Root mean square of a row's values over the errors that its state allows.
+    fn relative(&self, i: usize, value: impl Fn(usize) -> f32) -> f64 {
+        norm(
+            self.range(i)
+                .map(|j| f64::from(value(j)) / self.allowed(self.state[j].abs())),
+        )
+    }
+
+    /// The error that a coordinate of this magnitude may have.
+    fn allowed(&self, magnitude: f32) -> f64 {
+        self.tolerance * (1.0 + f64::from(magnitude))
+    }
+
+    /// Evaluates the stages after the first.
+    fn evaluate_stages(&mut self, velocity: &mut dyn Velocity) -> Result<()> {
+        let len = self.state.len();
+        for stage in 1..DOPRI5.c.len() {
+            self.x.copy_from_slice(self.state);
+            for (i, row) in self.rows.iter().enumerate() {
+                self.times[i] = (row.t + DOPRI5.c[stage] * row.step) as f32;
+                let range = self.range(i);
+                for (coefficient, slope) in DOPRI5.a[stage].iter().zip(&*self.slopes) {
+                    let scale = (coefficient * row.step) as f32;
+                    let x = self.x[range.clone()].iter_mut();
+                    for (x, slope) in x.zip(&slope[range.clone()]) {
+                        *x += scale * slope;
+                    }
                 }
             }
+            velocity.evaluate(self.times, self.x, &mut self.slopes[stage][..len])?;
         }
-        velocity.evaluate(times, x, &mut rest[0][..len])?;
+        Ok(())
     }
-    Ok(())
-}
 
-/// Accepts or refuses each row's candidate and sets its next step.
-fn control(tolerance: f64, latent: usize, state: &mut [f32], workspace: &mut Workspace) {
-    let Workspace {
-        x, slopes, rows, ..
-    } = workspace;
-    let (first, rest) = slopes.split_at_mut(1);
-    let (first, last) = (&mut first[0], rest.len() - 1);
-    for (i, row) in rows.iter_mut().enumerate().filter(|(_, row)| !row.done()) {
-        let range = Row::slice(i, latent);
-        let error = norm(range.clone().map(|j| {
-            let later: f64 = rest
-                .iter()
-                .zip(&ERROR[1..])
-                .map(|(slope, e)| e * f64::from(slope[j]))
-                .sum();
-            let difference = row.step * (later + ERROR[0] * f64::from(first[j]));
-            difference / allowed(state[j].abs().max(x[j].abs()), tolerance)
-        }));
+    /// Accepts or refuses row `i`'s candidate and sets its next step.
+    fn control(&mut self, i: usize) {
+        let mut row = self.rows[i];
+        if row.done() {
+            return;
+        }
+        let error = self.error(i);
         if error <= 1.0 {
             row.t += row.step;
-            state[range.clone()].copy_from_slice(&x[range.clone()]);
-            first[range.clone()].copy_from_slice(&rest[last][range.clone()]);
+            self.accept(i);
         }
         row.step *= if error.is_finite() {
             (0.9 * error.powf(-0.2)).clamp(0.2, 5.0)
@@ -182,7 +166,8 @@ fn control(tolerance: f64, latent: usize, state: &mut [f32], workspace: &mut Wor
             0.2
         };
         if row.step < MIN_STEP {
-            state[range].fill(f32::NAN);
+            let range = self.range(i);
+            self.state[range].fill(f32::NAN);
             row.t = 1.0;
         }
         // The last step ends at 1 exactly, and a remainder too short to matter joins it.
@@ -190,15 +175,38 @@ fn control(tolerance: f64, latent: usize, state: &mut [f32], workspace: &mut Wor
             row.step = 1.0 - row.t;
         }
         if 1.0 - row.t < MIN_STEP {
-            row.t = 1.0;
-            row.step = 0.0;
+            row = Row { t: 1.0, step: 0.0 };
+        }
+        self.rows[i] = row;
+    }
+
+    /// Row `i`'s estimated error over what is allowed.
+    fn error(&self, i: usize) -> f64 {
+        norm(self.range(i).map(|j| {
+            let slopes = self.slopes.iter().zip(ERROR);
+            let difference: f64 = slopes.map(|(slope, e)| e * f64::from(slope[j])).sum();
+            let magnitude = self.state[j].abs().max(self.x[j].abs());
+            self.rows[i].step * difference / self.allowed(magnitude)
+        }))
+    }
+
+    /// The candidate becomes the state, and its slope the next step's first.
+    fn accept(&mut self, i: usize) {
+        let range = self.range(i);
+        self.state[range.clone()].copy_from_slice(&self.x[range.clone()]);
+        let (first, rest) = self.slopes.split_at_mut(1);
+        first[0][range.clone()].copy_from_slice(&rest[ERROR.len() - 2][range]);
+    }
+
+    /// Rows that are still under way become NaN.
+    fn give_up(&mut self) {
+        for i in 0..self.rows.len() {
+            if !self.rows[i].done() {
+                let range = self.range(i);
+                self.state[range].fill(f32::NAN);
+            }
         }
     }
-}
-
-/// The error that a coordinate of this magnitude may have.
-fn allowed(magnitude: f32, tolerance: f64) -> f64 {
-    tolerance * (1.0 + f64::from(magnitude))
 }
 
 /// Root mean square.

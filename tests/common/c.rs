@@ -95,7 +95,12 @@ pub fn succeeds(command: &mut Command) {
         status,
         stdout,
         stderr,
-    } = command.output().unwrap();
+    } = command.output().unwrap_or_else(|e| {
+        panic!(
+            "{:?} cannot be run ({e}); the README lists what the tests need",
+            command.get_program()
+        )
+    });
     let printed = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
     assert!(
         status.code() == Some(0) && printed.is_empty(),
