@@ -33,22 +33,21 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
-fn exists(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        eprintln!("skipped: no {program}; apt-get install {program}");
-    }
-    found
+/// Why a test cannot be made here.
+fn lacks(program: &str) -> Option<String> {
+    let missing = Command::new(program).arg("--version").output().is_err();
+    missing.then(|| format!("skipped: no {program}; apt-get install {program}"))
 }
 
-/// `make TARGETS` in a process that knows nothing of the cargo that runs this test. One at a time:
-/// the first builds the library.
+/// `make ARGUMENTS`; what it prints. One at a time: the first builds the library.
 fn make(arguments: &[String]) -> String {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap();
     let mut command = Command::new("make");
-    command.args(["-f", "install.mk"]).args(arguments);
-    command.current_dir(root());
+    command.args(["--no-print-directory", "-f", "install.mk"]);
+    command.args(arguments).current_dir(root());
+    // From the `make test` that may run this.
+    command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
     run(&mut command)
 }
 
@@ -108,8 +107,8 @@ fn first(command: &mut Command) -> (String, u64, f64) {
 
 #[test]
 fn by_pkg_config() {
-    if !exists("pkg-config") {
-        return;
+    if let Some(reason) = lacks("pkg-config") {
+        return eprintln!("{reason}");
     }
     let installation = Installation::new();
     let version = installation.pkg_config(&["--modversion"]);
@@ -127,8 +126,8 @@ fn by_pkg_config() {
 
 #[test]
 fn statically() {
-    if !exists("pkg-config") {
-        return;
+    if let Some(reason) = lacks("pkg-config") {
+        return eprintln!("{reason}");
     }
     let installation = Installation::new();
     fs::remove_file(installation.path("lib/libdwf.so")).unwrap();
@@ -140,8 +139,8 @@ fn statically() {
 
 #[test]
 fn by_cmake() {
-    if !exists("cmake") {
-        return;
+    if let Some(reason) = lacks("cmake") {
+        return eprintln!("{reason}");
     }
     let installation = Installation::new();
     let build = installation.folder.path().join("build");
