@@ -13,6 +13,7 @@ use common::{
     c::{Linkage, Workshop, executable, link, root, succeeds},
     conformance::{Native, compare, folder, output_of, run},
 };
+use dwf::condition::{Condition, ConditionSchema};
 
 /// Everything that g++ can say, near enough.
 const GCC: [&str; 8] = [
@@ -146,14 +147,88 @@ fn conformance() {
     }
 }
 
-/// The example on top of the header is what people copy: it must compile and work as it stands.
+/// The code blocks of a guide, each with what follows "```cpp".
+fn snippets(guide: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(root().join(guide)).unwrap();
+    let blocks = text.split("\n```cpp").skip(1);
+    let block = |block: &str| {
+        let (kind, code) = block.split_once('\n').unwrap();
+        (
+            kind.trim().to_owned(),
+            code.split("\n```").next().unwrap().to_owned(),
+        )
+    };
+    blocks.map(block).collect()
+}
+
+/// A workshop with an `iris.onnx`, for code that opens one.
+fn workshop_with_iris() -> Workshop {
+    let workshop = Workshop::new();
+    let classes = ["setosa", "versicolor", "virginica"].map(String::from);
+    let iris = Fixture {
+        name: "iris",
+        condition: Some(Condition {
+            schema: ConditionSchema::Classes(classes.into()),
+            unconditional: Some(vec![0.0; 3]),
+        }),
+        ..Default::default()
+    };
+    iris.write(workshop.path());
+    workshop
+}
+
+/// Compiles and runs `text` beside an `iris.onnx`.
+fn works(text: &str, arguments: &[&str]) {
+    for (name, warnings) in COMPILERS {
+        let workshop = workshop_with_iris();
+        let main = workshop.path().join("main.cpp");
+        std::fs::write(&main, text).unwrap();
+        let mut command = compiler(name, warnings);
+        command.args(["-std=c++17", "-pthread"]).args(arguments);
+        let program = build(&mut command, &main, &workshop, Linkage::Shared);
+        succeeds(executable(&program).current_dir(workshop.path()));
+    }
+}
+
+/// What the guide shows is what people copy: it must compile and work as it stands.
+#[test]
+fn the_guide() {
+    let (results, throwing): (Vec<_>, Vec<_>) = snippets("docs/embedding-cpp.md")
+        .into_iter()
+        .partition(|(kind, _)| kind == "results");
+    assert!(throwing.len() >= 6 && results.len() == 1);
+    let blocks: String = throwing
+        .iter()
+        .map(|(_, code)| format!("{{\n{code}\n}}\n"))
+        .collect();
+    let text = format!(
+        "#include <dwf.hpp>\n#include <atomic>\n#include <future>\n\
+         int main() {{\n\
+         dwf::model model = dwf::model::open(\"iris.onnx\");\n\
+         dwf::sampler sampler = dwf::sampler::create(model);\n\
+         {blocks}}}\n"
+    );
+    // A snippet may make a model of its own, and leave its networks alone.
+    works(&text, &["-Wno-shadow", "-Wno-unused"]);
+    let text = format!(
+        "#include <dwf.hpp>\n#include <cstdio>\n\
+         static int fail(const char *text) {{ return std::fputs(text, stderr); }}\n\
+         static bool used = false;\n\
+         static void use(const std::vector<float> &networks) {{ used = !networks.empty(); }}\n\
+         static int run() {{\n{}\nreturn used ? 0 : 1;\n}}\nint main() {{ return run(); }}\n",
+        results[0].1
+    );
+    works(&text, &["-fno-exceptions"]);
+}
+
+/// So must the example on top of the header.
 #[test]
 fn the_example_in_the_header() {
     let header = std::fs::read_to_string(root().join("include/dwf.hpp")).unwrap();
     let comment = header.split("Conventions").next().unwrap();
     let lines = comment
         .lines()
-        .filter_map(|line| line.strip_prefix(" *     ").or(line.eq(" *").then_some("")));
+        .filter_map(|line| line.strip_prefix(" *     "));
     let example = lines.collect::<Vec<_>>().join("\n");
     assert!(example.contains("sampler.sample(options)"), "{example}");
     let text = format!(
@@ -161,18 +236,5 @@ fn the_example_in_the_header() {
          static void use(float value) {{ used += value * value < 1e6f; }}\n\
          int main() {{\n{example}\nreturn used == 100 * 16 ? 0 : 1;\n}}\n"
     );
-    for (name, warnings) in COMPILERS {
-        let workshop = Workshop::new();
-        let iris = Fixture {
-            name: "iris",
-            ..Default::default()
-        };
-        iris.write(workshop.path());
-        let main = workshop.path().join("main.cpp");
-        std::fs::write(&main, &text).unwrap();
-        let mut command = compiler(name, warnings);
-        command.arg("-std=c++17");
-        let program = build(&mut command, &main, &workshop, Linkage::Shared);
-        succeeds(executable(&program).current_dir(workshop.path()));
-    }
+    works(&text, &[]);
 }

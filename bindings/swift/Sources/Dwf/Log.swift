@@ -29,6 +29,9 @@ public enum Log {
     ///
     /// Not to be called from within a handler.
     ///
+    /// - Parameters:
+    ///   - level: The least important that is sent.
+    ///   - handler: Called on whichever thread has something to say.
     /// - Throws: ``DwfError`` with `invalidArgument` for an unknown level.
     public static func setHandler(upTo level: Level = .info, _ handler: Handler?) throws(DwfError) {
         let next = handler.map(Box.init)

@@ -18,6 +18,7 @@ public final class Model: Sendable {
     /// Opens the artifact at `path` (`name.onnx`) and maps the sidecar beside it.
     ///
     /// - Parameters:
+    ///   - path: Of the `.onnx`.
     ///   - copy: Read the sidecar into memory instead of mapping it. A mapped file that another
     ///     process truncates kills this process at the next access; a copy does not care.
     ///   - verify: Compare the sidecar with the SHA-256 in the `.onnx`; reads the whole file.
@@ -36,7 +37,7 @@ public final class Model: Sendable {
     ///
     /// - Parameters:
     ///   - onnx: Needed during the call only.
-    ///   - sidecar: Aligned to 8 bytes.
+    ///   - sidecar: Aligned to 8 bytes unless it is copied.
     ///   - copy: `false`: `sidecar` is used in place, and must stay valid and unchanged until the
     ///     model and all its samplers are gone.
     ///   - verify: Compare `sidecar` with the SHA-256 in `onnx`.

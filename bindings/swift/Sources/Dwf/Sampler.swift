@@ -27,6 +27,9 @@ public final class Sampler: Sendable {
 
     /// Finds ONNX Runtime, loads the velocity network and allocates the workspace.
     ///
+    /// - Parameters:
+    ///   - model: Kept alive by the sampler.
+    ///   - options: How to make it.
     /// - Throws: ``DwfError`` with `runtimeMissing`, `runtimeFailed`, `invalidArgument`,
     ///   `unsupported` or `outOfMemory`.
     public init(_ model: Model, options: Options = Options()) throws(DwfError) {
@@ -58,7 +61,10 @@ public final class Sampler: Sendable {
 extension Sampler {
     /// Generates networks into a new array, one flat vector after the other.
     ///
-    /// - Parameter progress: Called on this thread.
+    /// - Parameters:
+    ///   - options: What to generate.
+    ///   - type: The array's elements.
+    ///   - progress: Called on this thread.
     /// - Throws: ``DwfError`` for the same reasons as sampling into your memory.
     public func sampleNow<Element: WeightElement>(
         _ options: SampleOptions = SampleOptions(), as type: Element.Type = Float.self,
@@ -78,7 +84,14 @@ extension Sampler {
         return weights
     }
 
-    /// Generates networks into an array in place, whatever it held.
+    /// Generates networks into an array in place, as into your memory.
+    ///
+    /// - Parameters:
+    ///   - options: What to generate.
+    ///   - weights: Long enough for all rows.
+    ///   - rowStride: Elements from row to row; `nil`: rows end to end.
+    ///   - progress: Called on this thread.
+    /// - Throws: ``DwfError`` for the same reasons as sampling into your memory.
     public func sampleNow<Element: WeightElement>(
         _ options: SampleOptions = SampleOptions(), into weights: inout [Element],
         rowStride: Int? = nil, progress: ((Progress) -> Progress.Action)? = nil
@@ -96,6 +109,7 @@ extension Sampler {
     /// weight of the networks it had written is NaN.
     ///
     /// - Parameters:
+    ///   - options: What to generate.
     ///   - buffer: Row `i`, the weights of network `firstIndex + i`, begins `i * rowStride`
     ///     elements in.
     ///   - rowStride: Elements from row to row; `nil`: rows end to end.
@@ -117,6 +131,7 @@ extension Sampler {
     /// Generates networks tensor by tensor, straight into the places where a network keeps them.
     ///
     /// - Parameters:
+    ///   - options: What to generate.
     ///   - tensors: Tensor `j` of network `i` goes to `tensors[i * model.tensors.count + j]`.
     ///   - progress: Called on this thread.
     /// - Throws: ``DwfError`` for the same reasons as sampling into your memory.

@@ -6,7 +6,10 @@ extension Sampler {
     /// Generates networks into a new array, one flat vector after the other. Cancelling the task
     /// stops it before the next evaluation of the velocity network.
     ///
-    /// - Parameter progress: Called on the sampler's thread.
+    /// - Parameters:
+    ///   - options: What to generate.
+    ///   - type: The array's elements.
+    ///   - progress: Called on the sampler's thread.
     /// - Throws: `CancellationError` if the task was cancelled in time, else ``DwfError``.
     public func sample<Element: WeightElement>(
         _ options: SampleOptions = SampleOptions(), as type: Element.Type = Float.self,
@@ -22,6 +25,7 @@ extension Sampler {
     /// weight of the networks written by then is NaN.
     ///
     /// - Parameters:
+    ///   - options: What to generate.
     ///   - buffer: Row `i`, the weights of network `firstIndex + i`, begins `i * rowStride`
     ///     elements in.
     ///   - rowStride: Elements from row to row; `nil`: rows end to end.
