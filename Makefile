@@ -1,5 +1,7 @@
 # make demo    from nothing to generated networks, in two stages
-# make test    every test
+# make test    every test of the library, its C and C++ interfaces and the trainer
+# make hosts   the tests of the Go, C# and Swift bindings and of the examples; skips what is missing
+# make install, uninstall, dist: see install.mk
 # make header  regenerate include/dwf.h after a change in src/capi
 # make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
 # make lint    formatting and clippy, as CI runs them
@@ -7,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-spawn demo-train test check-python header bench bench-pytorch lint clean
+.PHONY: demo demo-spawn demo-train test hosts check-python header bench bench-pytorch lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := build
@@ -21,6 +23,8 @@ CFLAGS := -std=c99 -O2 -Wall -Wextra
 
 # Programs started from here find the pinned ONNX Runtime; yours can say DWF_ONNXRUNTIME too.
 export DWF_ONNXRUNTIME ?= $(CURDIR)/.ort/libonnxruntime.so
+
+include install.mk
 
 demo: demo-spawn demo-train
 
@@ -60,12 +64,24 @@ $(BUILD)/spawn: examples/spawn.c include/dwf.h .ort/libonnxruntime.so FORCE
 	@if [ "$$(uname -m)" = x86_64 ]; then .ci/onnxruntime 1.20.1 .ort/1.20.1; fi
 
 test: .ort/libonnxruntime.so .ort/1.20.1/libonnxruntime.so
-	@mkdir -p $(BUILD)
+	@rm -rf $(BUILD)/conformance && mkdir -p $(BUILD)
 	@for package in $(PACKAGES); do $(CARGO) test --release -p $$package 2>&1; done \
 		| tee $(BUILD)/test.log
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' \
-		$(BUILD)/test.log
+		$(BUILD)/test.log | tee $(BUILD)/test.summary
+
+# A host whose toolchain is missing exits with 77 and says so; REQUIRE_HOSTS=1 takes no excuse.
+HOSTS := bindings/go/test bindings/csharp/test bindings/swift/test examples/test
+REQUIRE_HOSTS ?= 0
+
+hosts: .ort/libonnxruntime.so
+	@for host in $(HOSTS); do \
+		echo "== $$host"; status=0; $$host || status=$$?; \
+		if [ $$status = 77 ] && [ $(REQUIRE_HOSTS) = 0 ]; then continue; fi; \
+		if [ $$status != 0 ]; then echo "$$host failed with $$status"; exit 1; fi; \
+	done
+	@tests/conformance/compare
 
 # The artifact and its exported sampler, opened with the Python tools that other people have.
 check-python: .ort/libonnxruntime.so

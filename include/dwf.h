@@ -32,6 +32,7 @@
  *   any order; a sampler keeps its model alive. Strings returned belong to the handle.
  * Threads: a model is immutable and shared; a sampler serves one thread at a time, and overlapping
  *   use returns DWF_BUSY.
+ * Callbacks: must return; an exception or longjmp through the library leaves its handle busy.
  * Determinism: network i of a call depends on (seed, first_index + i) alone. Its noise is
  *   bit-identical on every machine; its weights are bit-identical for one build, device and batch
  *   size, and agree to about 1e-5 relative otherwise.
@@ -274,6 +275,12 @@ typedef struct dwf_sampler_info {
     const char *onnxruntime_version;
     // Where ONNX Runtime was loaded from.
     const char *onnxruntime_path;
+    // As in `dwf_model_info`, for code that has only the sampler at hand.
+    uint64_t weight_count;
+    // As in `dwf_model_info`.
+    uint64_t tensor_count;
+    // As in `dwf_model_info`.
+    uint64_t condition_size;
 } dwf_sampler_info;
 
 // Told how many of `total` evaluations of the velocity network have begun, before each one that
@@ -377,7 +384,8 @@ dwf_status dwf_model_open(const char *path,
 // Ownership: `onnx` is not kept; `sidecar` is used in place until the model and all its samplers
 // are freed, unless `options.copy` is set. `*out` is the caller's until `dwf_model_free`.
 // Nullable: options, err. Threads: any. Units: sizes in bytes.
-// Errors: as `dwf_model_open`; INVALID_ARGUMENT unless `sidecar` is aligned to 8 bytes.
+// Errors: as `dwf_model_open`; INVALID_ARGUMENT unless `sidecar` is aligned to 8 bytes or
+// `options.copy` is set.
 dwf_status dwf_model_open_memory(const void *onnx,
                                  size_t onnx_size,
                                  const void *sidecar,
@@ -441,7 +449,7 @@ dwf_status dwf_sampler_get_info(const struct dwf_sampler *sampler,
 // Generates `options.count` networks into `buffer`.
 //
 // Nothing is written before all arguments are checked. If the call fails after that, every
-// weight of the networks it had written is NaN.
+// weight of the networks it had written, and of those it was working on, is NaN.
 //
 // Ownership: nothing is kept. Nullable: options, err.
 // Threads: one at a time on a sampler; many samplers on one model run at once.

@@ -182,7 +182,8 @@ pub unsafe extern "C" fn dwf_model_open(
 /// Ownership: `onnx` is not kept; `sidecar` is used in place until the model and all its samplers
 /// are freed, unless `options.copy` is set. `*out` is the caller's until `dwf_model_free`.
 /// Nullable: options, err. Threads: any. Units: sizes in bytes.
-/// Errors: as `dwf_model_open`; INVALID_ARGUMENT unless `sidecar` is aligned to 8 bytes.
+/// Errors: as `dwf_model_open`; INVALID_ARGUMENT unless `sidecar` is aligned to 8 bytes or
+/// `options.copy` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dwf_model_open_memory(
     onnx: *const c_void,
@@ -308,7 +309,7 @@ pub unsafe extern "C" fn dwf_sampler_get_info(
 /// Generates `options.count` networks into `buffer`.
 ///
 /// Nothing is written before all arguments are checked. If the call fails after that, every
-/// weight of the networks it had written is NaN.
+/// weight of the networks it had written, and of those it was working on, is NaN.
 ///
 /// Ownership: nothing is kept. Nullable: options, err.
 /// Threads: one at a time on a sampler; many samplers on one model run at once.
@@ -663,6 +664,7 @@ impl dwf_sampler {
 
     fn info(&self, sampler: &Sampler) -> dwf_sampler_info {
         let info = sampler.info();
+        let metadata = sampler.model().metadata();
         dwf_sampler_info {
             struct_size: size_of::<dwf_sampler_info>(),
             workspace_bytes: info.workspace_bytes as u64,
@@ -672,6 +674,9 @@ impl dwf_sampler {
             max_batch: info.max_batch as u32,
             onnxruntime_version: self.onnxruntime_version.as_ptr(),
             onnxruntime_path: self.onnxruntime_path.as_ptr(),
+            weight_count: metadata.layout.len() as u64,
+            tensor_count: metadata.layout.tensors().len() as u64,
+            condition_size: metadata.condition.as_ref().map_or(0, |c| c.size() as u64),
         }
     }
 }

@@ -195,7 +195,7 @@ impl Sampler {
     /// Generates networks into `output`, row i being network `first_index + i` of the seed.
     ///
     /// Nothing is written before all arguments are checked. If the call fails after that, every
-    /// weight of the networks it had written is NaN.
+    /// weight of the networks it had written, and of those it was working on, is NaN.
     ///
     /// Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, CANCELLED, DIVERGED naming the network,
     /// RUNTIME_FAILED, OUT_OF_MEMORY for a solver that needs more than the artifact's own.

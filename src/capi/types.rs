@@ -267,6 +267,12 @@ pub struct dwf_sampler_info {
     pub onnxruntime_version: *const c_char,
     /// Where ONNX Runtime was loaded from.
     pub onnxruntime_path: *const c_char,
+    /// As in `dwf_model_info`, for code that has only the sampler at hand.
+    pub weight_count: u64,
+    /// As in `dwf_model_info`.
+    pub tensor_count: u64,
+    /// As in `dwf_model_info`.
+    pub condition_size: u64,
 }
 
 /// What to generate. Zero means default.
