@@ -1,7 +1,7 @@
 /*
  * Counts the heap allocations of a whole process by who asked for them: the program, libdwf, or
- * anybody else, which is ONNX Runtime and the libraries it brought. glibc only, which lets a program
- * bring its own malloc for everything in the process.
+ * anybody else, which is ONNX Runtime and the libraries it brought. For glibc, which lets a
+ * program bring its own malloc for everything in the process, and for a libdwf linked dynamically.
  */
 #ifndef ALLOCATIONS_H
 #define ALLOCATIONS_H

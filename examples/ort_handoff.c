@@ -73,8 +73,8 @@ static OrtValue *tensor(float *data, const int64_t *shape, size_t rank)
 }
 
 /* A session of the network `path` whose initialisers are the policy in `weights`, in place: without
- * pre-packing, which copies, and without optimisations, which may fold. `initializers` and `weights`
- * must outlive it. */
+ * pre-packing, which copies, and without optimisations, which may fold. `weights` and
+ * `initializers` must outlive it. */
 static OrtSession *make_session(const OrtEnv *env, const char *path, const dwf_model *model,
                                 float *weights, OrtValue **initializers)
 {
