@@ -1,7 +1,7 @@
 # make demo    from nothing to generated networks, in two stages
 # make test    every test of the library, its C and C++ interfaces and the trainer
 # make hosts   the tests of the Go, C# and Swift bindings and of the examples; skips what is missing
-# make install, uninstall, dist: see install.mk
+# make install, uninstall, dist: see install.mk; make examples, swarm: see examples/examples.mk
 # make header  regenerate include/dwf.h after a change in src/capi
 # make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
 # make lint    formatting and clippy, as CI runs them
@@ -25,6 +25,7 @@ CFLAGS := -std=c99 -O2 -Wall -Wextra
 export DWF_ONNXRUNTIME ?= $(CURDIR)/.ort/libonnxruntime.so
 
 include install.mk
+include examples/examples.mk
 
 demo: demo-spawn demo-train
 

@@ -43,6 +43,9 @@ namespace Dwf
             public byte* quality;
             public byte* provenance;
             public byte* condition;
+            public byte** condition_names;
+            public float* condition_min;
+            public float* condition_max;
         }
 
         internal struct dwf_tensor_info
@@ -78,6 +81,9 @@ namespace Dwf
             public uint max_batch;
             public byte* onnxruntime_version;
             public byte* onnxruntime_path;
+            public ulong weight_count;
+            public ulong tensor_count;
+            public ulong condition_size;
         }
 
         internal struct dwf_sample_options

@@ -33,6 +33,9 @@ int main(void)
     FIELD(dwf_model_info, quality);
     FIELD(dwf_model_info, provenance);
     FIELD(dwf_model_info, condition);
+    FIELD(dwf_model_info, condition_names);
+    FIELD(dwf_model_info, condition_min);
+    FIELD(dwf_model_info, condition_max);
 
     STRUCT(dwf_tensor_info);
     FIELD(dwf_tensor_info, struct_size);
@@ -62,6 +65,9 @@ int main(void)
     FIELD(dwf_sampler_info, max_batch);
     FIELD(dwf_sampler_info, onnxruntime_version);
     FIELD(dwf_sampler_info, onnxruntime_path);
+    FIELD(dwf_sampler_info, weight_count);
+    FIELD(dwf_sampler_info, tensor_count);
+    FIELD(dwf_sampler_info, condition_size);
 
     STRUCT(dwf_sample_options);
     FIELD(dwf_sample_options, struct_size);
