@@ -208,7 +208,6 @@ fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
 /// A zoo being written: `net-000.safetensors` and on, in a folder that appears when it is done.
 pub struct Writer<'a> {
     staging: Staging,
-    folder: PathBuf,
     layout: &'a Layout,
     digits: usize,
     next: usize,
@@ -222,7 +221,6 @@ impl<'a> Writer<'a> {
         files::check_empty(folder)?;
         Ok(Self {
             staging: Staging::beside(folder)?,
-            folder: folder.to_owned(),
             layout,
             digits: numbers.end.saturating_sub(1).to_string().len().max(3),
             next: numbers.start,
@@ -254,7 +252,7 @@ impl<'a> Writer<'a> {
     ///
     /// Errors: IO.
     pub fn finish(self) -> Result<()> {
-        self.staging.publish_folder(&self.folder)
+        self.staging.publish_folder()
     }
 }
 
