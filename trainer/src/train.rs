@@ -12,7 +12,7 @@ use crate::{
     align::align,
     dataset::Dataset,
     error::{Result, invalid, io},
-    export::{self, About},
+    export::{self, About, WHOLE},
     files::{self, Staging},
     flow::{self, Flow, FlowOptions},
     latent::Basis,
@@ -29,6 +29,8 @@ pub const HELD_OUT: &str = "held-out.csv";
 /// Networks that are generated for the report, and their seed.
 const REPORT_NETWORKS: usize = 100;
 const REPORT_SEED: u64 = 1;
+/// The artifact that they come from, before it has its solver and figures.
+const DRAFT: &str = "draft.onnx";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
 
@@ -82,10 +84,7 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
     let mut networks = Zoo::read(zoo)?;
     let data = read_data(zoo, &networks, options)?;
     check(&networks, options)?;
-    files::check_file(output)?;
-    files::check_file(&export::sidecar_path(output)?)?;
-    if let Some(path) = &options.aligned_zoo {
-        files::check_file(path)?;
+    check_outputs(zoo, output, options.aligned_zoo.as_deref())?;
     }
 
     align_zoo(&mut networks, options.seed);
@@ -179,6 +178,30 @@ fn read_data(folder: &Path, zoo: &Zoo, options: &TrainOptions) -> Result<Option<
 /// Whether a velocity network can have this width.
 pub fn is_width(width: usize) -> bool {
     (2..=1 << 16).contains(&width) && width.is_multiple_of(2)
+}
+
+/// Whether the outputs can be written without losing each other, the zoo or foreign files.
+fn check_outputs(zoo: &Path, output: &Path, aligned_zoo: Option<&Path>) -> Result<()> {
+    let sidecar = export::sidecar_path(output)?;
+    for path in [Some(output), aligned_zoo].into_iter().flatten() {
+        if files::lies_in(path, zoo) {
+            return Err(invalid(format!(
+                "'{}' lies in the zoo's folder, among the networks; choose another folder",
+                path.display()
+            )));
+        }
+    }
+    export::check_output(output)?;
+    let Some(path) = aligned_zoo else {
+        return Ok(());
+    };
+    if files::same_place(path, output) || files::same_place(path, &sidecar) {
+        return Err(invalid(format!(
+            "--aligned-zoo '{}' is also a file of the artifact; choose another name",
+            path.display()
+        )));
+    }
+    files::check_file(path)
 }
 
 /// Options that the zoo can be trained with.
@@ -279,9 +302,8 @@ fn measure(
     about: &mut About,
 ) -> Result<()> {
     let staging = Staging::beside(output)?;
-    let draft = staging.path("draft.onnx");
-    export::write(&draft, &flow.velocity, basis, about)?;
-    let model = Model::open(&draft, &Default::default())?;
+    export::stage(&staging, DRAFT, &flow.velocity, basis, about)?;
+    let model = Model::open(staging.path(DRAFT), &WHOLE)?;
     let mut sampler = Sampler::new(&model, &Default::default())?;
     about.solver = solver::choose(&mut sampler)?;
     let size = zoo.layout.len();
