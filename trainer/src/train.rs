@@ -16,16 +16,19 @@ use crate::{
     files::{self, Staging},
     flow::{self, Flow, FlowOptions},
     latent::Basis,
-    progress::Progress,
+    memory,
+    progress::{self, Progress},
     random::Random,
     report::{self, key},
     solver,
-    zoo::Zoo,
+    zoo::{MIN_NETWORKS, Zoo},
 };
 
 /// The file in a zoo's folder that is measured on unless another is named.
 pub const HELD_OUT: &str = "held-out.csv";
 
+/// Fewer networks than this are trained on with a warning.
+const FEW_NETWORKS: usize = 30;
 /// Networks that are generated for the report, and their seed.
 const REPORT_NETWORKS: usize = 100;
 const REPORT_SEED: u64 = 1;
@@ -85,6 +88,13 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
     let data = read_data(zoo, &networks, options)?;
     check(&networks, options)?;
     check_outputs(zoo, output, options.aligned_zoo.as_deref())?;
+    check_memory(&networks, options)?;
+    if networks.count() < FEW_NETWORKS {
+        progress::warn(&format!(
+            "the zoo has {} networks, and {MIN_NETWORKS} is the bare minimum; with fewer than \
+             {FEW_NETWORKS} the generated ones may be poor",
+            networks.count()
+        ));
     }
 
     align_zoo(&mut networks, options.seed);
@@ -217,7 +227,7 @@ fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
         )));
     }
     let training = zoo.count() - held_out_count(zoo.count());
-    let most = (training - 1).min(zoo.layout.len());
+    let most = most_components(zoo);
     if let BasisChoice::Linear(Some(latent)) = options.basis
         && !(1..=most).contains(&latent)
     {
@@ -235,6 +245,36 @@ fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Principal components that the training networks can have.
+fn most_components(zoo: &Zoo) -> usize {
+    let training = zoo.count() - held_out_count(zoo.count());
+    (training - 1).min(zoo.layout.len())
+}
+
+/// Whether training fits into memory: else the system ends the process, and perhaps others.
+fn check_memory(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
+    let held_out = held_out_count(zoo.count());
+    let latent = match options.basis {
+        BasisChoice::Diagonal => zoo.layout.len(),
+        BasisChoice::Linear(latent) => latent.unwrap_or(most_components(zoo)),
+    };
+    let width = options.width.unwrap_or_else(|| flow::default_width(latent));
+    let needed = flow::memory(latent, width, held_out);
+    match memory::available() {
+        Some(available) if needed > available => Err(invalid(format!(
+            "--width {width} with {latent} latents needs about {} of memory to train, and {} are \
+             available; give a smaller --width, or --basis linear with a smaller --latent",
+            gigabytes(needed),
+            gigabytes(available)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn gigabytes(bytes: usize) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 fn align_zoo(zoo: &mut Zoo, seed: u64) {
@@ -316,8 +356,6 @@ fn measure(
     };
     sampler.sample(options, &mut generated[..])?;
     about.quality = report::measure(&zoo.mlp, &zoo.weights, &generated, size, data);
-    about
-        .quality
-        .insert(key::HELD_OUT_LOSS.into(), flow.held_out_loss);
+    about.quality.extend(report::held_out(&flow.held_out));
     Ok(())
 }
