@@ -7,9 +7,14 @@
 /// problems", Computing 38 (1987): O(n^3), with the dual variables in f64, so that rounding does
 /// not build up along a path.
 ///
-/// Panics unless `costs` has n * n elements.
+/// Panics unless `costs` has n * n elements, all finite: no path is shortest among NaNs, and the
+/// search for one would not end.
 pub fn solve(costs: &[f32], n: usize) -> Vec<usize> {
     assert_eq!(costs.len(), n * n, "the cost matrix is not square");
+    assert!(
+        costs.iter().all(|cost| cost.is_finite()),
+        "the costs are not finite"
+    );
     let mut search = Search::new(costs, n);
     for row in 0..n {
         search.assign(row);
@@ -193,6 +198,14 @@ mod tests {
             .enumerate()
             .for_each(|(row, column)| costs[row * n + column] -= 2.0);
         assert_eq!(solve(&costs, n), planted);
+    }
+
+    #[test]
+    fn costs_that_are_not_finite_are_refused() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let costs = [0.0, bad, 1.0, 2.0];
+            assert!(std::panic::catch_unwind(|| solve(&costs, 2)).is_err());
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use dwf::{
+    ModelOptions,
     artifact::Description,
     layout::Layout,
     metadata::{DefaultSolver, Distribution, Metadata, Source, basis_tensor},
@@ -22,10 +23,16 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Result, invalid},
-    files::Staging,
+    files::{self, Staging},
     latent::Basis,
-    sidecar::{Sidecar, SidecarFile, hex},
+    sidecar::{Sidecar, SidecarFile, hex, is_sidecar},
     velocity::{Velocity, VelocityTensor},
+};
+
+/// For opening an artifact of which every byte is used: a damaged one is found out.
+pub const WHOLE: ModelOptions = ModelOptions {
+    copy: false,
+    verify: true,
 };
 
 /// What an artifact says beside its tensors.
@@ -50,17 +57,50 @@ pub struct About {
 /// libdwf would not read it.
 pub fn write(path: &Path, velocity: &Velocity, basis: &Basis, about: &About) -> Result<()> {
     let sidecar_path = sidecar_path(path)?;
-    let sidecar_name = sidecar_path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    let (onnx, sidecar) = encode(&sidecar_name, velocity, basis, about)?;
     let staging = Staging::beside(path)?;
-    staging.write(&*sidecar_name, &sidecar)?;
-    staging.write(path.file_name().unwrap_or_default(), &onnx)?;
+    stage(
+        &staging,
+        path.file_name().unwrap_or_default(),
+        velocity,
+        basis,
+        about,
+    )?;
     // A crash in between leaves a pair that does not match, which libdwf says on opening it.
-    staging.publish(&sidecar_path)?;
-    staging.publish(path)
+    staging.publish(&[&sidecar_path, path])
+}
+
+/// The same without publishing it: an artifact called `name` in the staging folder.
+///
+/// Errors: as for [`write`].
+pub fn stage(
+    staging: &Staging,
+    name: impl AsRef<Path>,
+    velocity: &Velocity,
+    basis: &Basis,
+    about: &About,
+) -> Result<()> {
+    let sidecar_path = sidecar_path(name.as_ref())?;
+    let sidecar_name = sidecar_path.to_string_lossy();
+    let (onnx, sidecar) = encode(&sidecar_name, velocity, basis, about)?;
+    staging.write(&*sidecar_name, &sidecar)?;
+    staging.write(name, &onnx)
+}
+
+/// Whether an artifact can be written as `path`: better said before the work than after it.
+///
+/// Errors: IO; INVALID_ARGUMENT if it is not called NAME.onnx, is a folder, or its sidecar would
+/// replace a file that is none.
+pub fn check_output(path: &Path) -> Result<()> {
+    let sidecar = sidecar_path(path)?;
+    files::check_file(path)?;
+    files::check_file(&sidecar)?;
+    if sidecar.exists() && !is_sidecar(&sidecar)? {
+        return Err(invalid(format!(
+            "'{}' exists and is not an artifact's sidecar; choose another name",
+            sidecar.display()
+        )));
+    }
+    Ok(())
 }
 
 /// The sidecar of the artifact `path`.

@@ -29,10 +29,41 @@ pub struct FlowOptions {
 pub struct Flow {
     /// Its velocity network, with the moving average of the weights.
     pub velocity: Velocity,
-    /// Its loss on the held-out latents: mean square a coordinate. A flow that stands still has
-    /// their mean square plus 1; from there the loss falls while the flow learns what all networks have
-    /// in common, and rises again while it learns these networks.
-    pub held_out_loss: f64,
+    /// Its loss on the held-out latents.
+    pub held_out: HeldOutLoss,
+}
+
+/// The loss on the held-out latents, mean square a coordinate, during a training: it falls while
+/// the flow learns what all networks have in common, and rises again while it learns these
+/// networks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeldOutLoss {
+    /// That of a flow that stands still, as the untrained one does.
+    pub standing_still: f64,
+    /// The lowest that was seen.
+    pub lowest: f64,
+    /// The step after which it was seen; 0 if the flow was never better than standing still.
+    pub lowest_step: usize,
+    /// That of the trained flow.
+    pub last: f64,
+}
+
+impl HeldOutLoss {
+    fn untrained(loss: f64) -> Self {
+        Self {
+            standing_still: loss,
+            lowest: loss,
+            lowest_step: 0,
+            last: loss,
+        }
+    }
+
+    fn see(&mut self, loss: f64, step: usize) {
+        self.last = loss;
+        if loss < self.lowest {
+            (self.lowest, self.lowest_step) = (loss, step);
+        }
+    }
 }
 
 /// What training reports after every step.
@@ -63,12 +94,24 @@ const CHECKS: usize = 50;
 /// Draws of noise and time for each held-out latent.
 const HELD_OUT_DRAWS: usize = 32;
 
+/// For [`memory`]: copies of the weights, and layers of a batch kept for its gradient.
+const WEIGHT_COPIES: usize = 8;
+const KEPT_LAYERS: usize = 4;
+
 /// The number of steps that is used by default.
 pub const DEFAULT_STEPS: usize = 8_000;
 
 /// The width that is used by default: enough to pass a latent through twice over, in steps of 64.
 pub fn default_width(latent: usize) -> usize {
     (2 * latent).next_multiple_of(64).clamp(128, 1024)
+}
+
+/// Bytes that training takes at its peak, roughly: the weights with their gradients, moments,
+/// average and copies, and what the layers make of all `held_out` networks' draws at once.
+pub fn memory(latent: usize, width: usize, held_out: usize) -> usize {
+    let weights = WEIGHT_COPIES * Velocity::weight_count(latent, width);
+    let rows = HELD_OUT_DRAWS * held_out + KEPT_LAYERS * BATCH;
+    size_of::<f32>() * (weights + rows * (4 * latent + 4 * width))
 }
 
 /// Trains on the latents `training` and measures on the latents `held_out` (both [count, latent]
@@ -86,7 +129,7 @@ pub fn train(
     let mut average = velocity.clone();
     let mut adamw = AdamW::new(velocity.weights.len(), WEIGHT_DECAY);
     let mut gradient = vec![0.0; velocity.weights.len()];
-    let mut held_out_loss = check.loss(&average);
+    let mut loss_held_out = HeldOutLoss::untrained(check.loss(&average));
     let every = options.steps.div_ceil(CHECKS).max(1);
     for step in 1..=options.steps {
         let Batch { x, t, target } = Batch::draw(training, latent, &mut random);
@@ -102,17 +145,17 @@ pub fn train(
             decay,
         );
         if step % every == 0 || step == options.steps {
-            held_out_loss = check.loss(&average);
+            loss_held_out.see(check.loss(&average), step);
         }
         progress(Progress {
             step,
             loss,
-            held_out_loss,
+            held_out_loss: loss_held_out.last,
         });
     }
     Flow {
         velocity: average,
-        held_out_loss,
+        held_out: loss_held_out,
     }
 }
 

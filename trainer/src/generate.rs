@@ -6,6 +6,7 @@ use dwf::{Model, SampleOptions, Sampler};
 
 use crate::{
     error::{Result, invalid},
+    export::WHOLE,
     files,
     progress::Progress,
     zoo::Writer,
@@ -24,7 +25,7 @@ pub fn generate(artifact: &Path, folder: &Path, range: Range<usize>, seed: u64) 
         return Err(invalid("0 networks: ask for at least one"));
     }
     files::check_empty(folder)?;
-    let model = Model::open(artifact, &Default::default())?;
+    let model = Model::open(artifact, &WHOLE)?;
     let mut sampler = Sampler::new(&model, &Default::default())?;
     let layout = &model.metadata().layout;
     let mut writer = Writer::new(folder, layout, range.clone())?;

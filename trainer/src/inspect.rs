@@ -4,13 +4,13 @@ use std::{fmt::Write, path::Path};
 
 use dwf::{Model, metadata::Metadata, ode::Solver};
 
-use crate::error::Result;
+use crate::{error::Result, export::WHOLE};
 
 /// Describes the artifact.
 ///
 /// Errors: those of opening it.
 pub fn inspect(artifact: &Path) -> Result<String> {
-    let model = Model::open(artifact, &Default::default())?;
+    let model = Model::open(artifact, &WHOLE)?;
     Ok(describe(model.metadata(), model.latent()))
 }
 

@@ -21,6 +21,7 @@ pub mod generate;
 pub mod inspect;
 pub mod iris;
 pub mod latent;
+pub mod memory;
 pub mod network;
 pub mod progress;
 pub mod random;

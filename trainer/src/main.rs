@@ -35,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Learns the distribution of trained networks' weights, and samples new networks from it
 /// (DeepWeightFlow, arXiv 2601.05052).
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "dwf", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -128,7 +128,7 @@ enum ZooCommand {
     /// MLPs 4-16-3 on Fisher's Iris data, with the flowers they have not seen as held-out.csv
     Iris {
         /// Folder to write, new or empty
-        #[arg(short, long, value_name = "DIR")]
+        #[arg(short, long, value_name = "DIR", default_value = "iris-zoo")]
         output: PathBuf,
         /// How many networks, at least 8
         #[arg(long, default_value_t = 100, value_parser = at_least(MIN_NETWORKS))]
@@ -140,7 +140,7 @@ enum ZooCommand {
     /// MLPs 4-16-2 that balance the pole of CartPole-v1
     Cartpole {
         /// Folder to write, new or empty
-        #[arg(short, long, value_name = "DIR")]
+        #[arg(short, long, value_name = "DIR", default_value = "cartpole-zoo")]
         output: PathBuf,
         /// How many networks, at least 8
         #[arg(long, default_value_t = 100, value_parser = at_least(MIN_NETWORKS))]
@@ -180,6 +180,8 @@ impl From<SolverName> for Method {
 }
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    clean_up_when_told_to_stop();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -187,6 +189,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The default would end the process with its unfinished files left behind.
+#[cfg(unix)]
+fn clean_up_when_told_to_stop() {
+    use signal_hook::{
+        consts::{SIGINT, SIGTERM},
+        iterator::Signals,
+    };
+    let mut signals = Signals::new([SIGINT, SIGTERM]).expect("these can be handled");
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _nothing_is_written_from_here = files::abandon();
+            // What shells report of a process that a signal ends: 130 for Ctrl-C.
+            std::process::exit(128 + signal);
+        }
+    });
 }
 
 fn run(command: Command) -> Result<()> {

@@ -10,6 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Seconds that a stage may take without a word.
 const QUICK: f64 = 1.0;
 
+/// What people should know before the work begins.
+pub fn warn(message: &str) {
+    eprintln!("dwf: warning: {message}");
+}
+
 /// One stage's progress. Shared between threads.
 pub struct Progress {
     bar: ProgressBar,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use rayon::prelude::*;
 
-use crate::{dataset::Dataset, network::Mlp};
+use crate::{dataset::Dataset, flow::HeldOutLoss, network::Mlp};
 
 /// Names of the figures in `dwf.quality`.
 pub mod key {
@@ -22,6 +22,12 @@ pub mod key {
     pub const GENERATED_DISTANCE: &str = "nn_distance.generated.median";
     /// Flow matching loss on the zoo's held-out networks.
     pub const HELD_OUT_LOSS: &str = "flow.held_out_loss";
+    /// The same of a flow that stands still.
+    pub const HELD_OUT_LOSS_STILL: &str = "flow.held_out_loss.standing_still";
+    /// The lowest during training, and the step at which it was seen.
+    pub const HELD_OUT_LOSS_LOWEST: &str = "flow.held_out_loss.lowest";
+    /// See [`HELD_OUT_LOSS_LOWEST`].
+    pub const HELD_OUT_LOSS_LOWEST_STEP: &str = "flow.held_out_loss.lowest_step";
     /// Fraction of the zoo's variance that a linear basis holds.
     pub const EXPLAINED_VARIANCE: &str = "explained_variance";
 }
@@ -94,7 +100,7 @@ pub fn table(quality: &BTreeMap<String, f64>) -> String {
     line(
         "flow loss on held-out networks",
         [None, get(key::HELD_OUT_LOSS)],
-        "a latent coordinate",
+        &held_out_note(quality),
     );
     line(
         "variance in the basis",
@@ -102,6 +108,32 @@ pub fn table(quality: &BTreeMap<String, f64>) -> String {
         "",
     );
     format!("{:<36}{:>10}{:>12}\n{text}", "", "zoo", "generated")
+}
+
+/// What the held-out loss compares with: alone it says little, and it may have been lower.
+fn held_out_note(quality: &BTreeMap<String, f64>) -> String {
+    let keys = [
+        key::HELD_OUT_LOSS_STILL,
+        key::HELD_OUT_LOSS_LOWEST,
+        key::HELD_OUT_LOSS_LOWEST_STEP,
+    ];
+    match keys.map(|key| quality.get(key)) {
+        [Some(still), Some(lowest), Some(step)] => {
+            format!("({still:.4} standing still, lowest {lowest:.4} at step {step})")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The figures of a training's held-out loss.
+pub fn held_out(loss: &HeldOutLoss) -> [(String, f64); 4] {
+    [
+        (key::HELD_OUT_LOSS, loss.last),
+        (key::HELD_OUT_LOSS_STILL, loss.standing_still),
+        (key::HELD_OUT_LOSS_LOWEST, loss.lowest),
+        (key::HELD_OUT_LOSS_LOWEST_STEP, loss.lowest_step as f64),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
 }
 
 /// Every network's distance to the nearest of `others`, not counting itself.

@@ -1,6 +1,6 @@
 //! The artifact's safetensors file: every tensor, aligned so that it can be used where it lies.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, fs::File, io::Read, ops::Range, path::Path};
 
 use dwf::metadata::PAIR_KEY;
 use half::f16;
@@ -10,8 +10,12 @@ use safetensors::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::error::{Result, io};
+
 /// Every tensor starts at a multiple of this many bytes: a cache line.
 pub const ALIGNMENT: usize = 64;
+/// Bytes of a header that the safetensors library accepts.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Tensors to be written.
 #[derive(Default)]
@@ -142,6 +146,26 @@ fn header(infos: &[(String, TensorInfo)], pair: &str) -> Vec<u8> {
         b' ',
     );
     [&(json.len() as u64).to_le_bytes()[..], &json].concat()
+}
+
+/// Whether a file is an artifact's sidecar: a safetensors file whose metadata has `dwf.pair`.
+///
+/// Errors: IO.
+pub fn is_sidecar(path: &Path) -> Result<bool> {
+    let mut file = File::open(path).map_err(io("read", path))?;
+    let mut length = [0; size_of::<u64>()];
+    let mut json = Vec::new();
+    if file.read_exact(&mut length).is_err() {
+        return Ok(false);
+    }
+    file.take(u64::from_le_bytes(length).min(LONGEST_HEADER))
+        .read_to_end(&mut json)
+        .map_err(io("read", path))?;
+    let header: Option<Metadata> = serde_json::from_slice(&json).ok();
+    let metadata = header
+        .as_ref()
+        .and_then(|header| header.metadata().as_ref());
+    Ok(metadata.is_some_and(|metadata| metadata.contains_key(PAIR_KEY)))
 }
 
 /// Lower-case hex digits.

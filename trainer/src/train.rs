@@ -12,23 +12,28 @@ use crate::{
     align::align,
     dataset::Dataset,
     error::{Result, invalid, io},
-    export::{self, About},
+    export::{self, About, WHOLE},
     files::{self, Staging},
     flow::{self, Flow, FlowOptions},
     latent::Basis,
-    progress::Progress,
+    memory,
+    progress::{self, Progress},
     random::Random,
     report::{self, key},
     solver,
-    zoo::Zoo,
+    zoo::{MIN_NETWORKS, Zoo},
 };
 
 /// The file in a zoo's folder that is measured on unless another is named.
 pub const HELD_OUT: &str = "held-out.csv";
 
+/// Fewer networks than this are trained on with a warning.
+const FEW_NETWORKS: usize = 30;
 /// Networks that are generated for the report, and their seed.
 const REPORT_NETWORKS: usize = 100;
 const REPORT_SEED: u64 = 1;
+/// The artifact that they come from, before it has its solver and figures.
+const DRAFT: &str = "draft.onnx";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
 
@@ -82,10 +87,14 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
     let mut networks = Zoo::read(zoo)?;
     let data = read_data(zoo, &networks, options)?;
     check(&networks, options)?;
-    files::check_file(output)?;
-    files::check_file(&export::sidecar_path(output)?)?;
-    if let Some(path) = &options.aligned_zoo {
-        files::check_file(path)?;
+    check_outputs(zoo, output, options.aligned_zoo.as_deref())?;
+    check_memory(&networks, options)?;
+    if networks.count() < FEW_NETWORKS {
+        progress::warn(&format!(
+            "the zoo has {} networks, and {MIN_NETWORKS} is the bare minimum; with fewer than \
+             {FEW_NETWORKS} the generated ones may be poor",
+            networks.count()
+        ));
     }
 
     align_zoo(&mut networks, options.seed);
@@ -181,6 +190,30 @@ pub fn is_width(width: usize) -> bool {
     (2..=1 << 16).contains(&width) && width.is_multiple_of(2)
 }
 
+/// Whether the outputs can be written without losing each other, the zoo or foreign files.
+fn check_outputs(zoo: &Path, output: &Path, aligned_zoo: Option<&Path>) -> Result<()> {
+    let sidecar = export::sidecar_path(output)?;
+    for path in [Some(output), aligned_zoo].into_iter().flatten() {
+        if files::lies_in(path, zoo) {
+            return Err(invalid(format!(
+                "'{}' lies in the zoo's folder, among the networks; choose another folder",
+                path.display()
+            )));
+        }
+    }
+    export::check_output(output)?;
+    let Some(path) = aligned_zoo else {
+        return Ok(());
+    };
+    if files::same_place(path, output) || files::same_place(path, &sidecar) {
+        return Err(invalid(format!(
+            "--aligned-zoo '{}' is also a file of the artifact; choose another name",
+            path.display()
+        )));
+    }
+    files::check_file(path)
+}
+
 /// Options that the zoo can be trained with.
 fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
     if options.steps == 0 {
@@ -194,7 +227,7 @@ fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
         )));
     }
     let training = zoo.count() - held_out_count(zoo.count());
-    let most = (training - 1).min(zoo.layout.len());
+    let most = most_components(zoo);
     if let BasisChoice::Linear(Some(latent)) = options.basis
         && !(1..=most).contains(&latent)
     {
@@ -212,6 +245,36 @@ fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Principal components that the training networks can have.
+fn most_components(zoo: &Zoo) -> usize {
+    let training = zoo.count() - held_out_count(zoo.count());
+    (training - 1).min(zoo.layout.len())
+}
+
+/// Whether training fits into memory: else the system ends the process, and perhaps others.
+fn check_memory(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
+    let held_out = held_out_count(zoo.count());
+    let latent = match options.basis {
+        BasisChoice::Diagonal => zoo.layout.len(),
+        BasisChoice::Linear(latent) => latent.unwrap_or(most_components(zoo)),
+    };
+    let width = options.width.unwrap_or_else(|| flow::default_width(latent));
+    let needed = flow::memory(latent, width, held_out);
+    match memory::available() {
+        Some(available) if needed > available => Err(invalid(format!(
+            "--width {width} with {latent} latents needs about {} of memory to train, and {} are \
+             available; give a smaller --width, or --basis linear with a smaller --latent",
+            gigabytes(needed),
+            gigabytes(available)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn gigabytes(bytes: usize) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 fn align_zoo(zoo: &mut Zoo, seed: u64) {
@@ -279,9 +342,8 @@ fn measure(
     about: &mut About,
 ) -> Result<()> {
     let staging = Staging::beside(output)?;
-    let draft = staging.path("draft.onnx");
-    export::write(&draft, &flow.velocity, basis, about)?;
-    let model = Model::open(&draft, &Default::default())?;
+    export::stage(&staging, DRAFT, &flow.velocity, basis, about)?;
+    let model = Model::open(staging.path(DRAFT), &WHOLE)?;
     let mut sampler = Sampler::new(&model, &Default::default())?;
     about.solver = solver::choose(&mut sampler)?;
     let size = zoo.layout.len();
@@ -294,8 +356,6 @@ fn measure(
     };
     sampler.sample(options, &mut generated[..])?;
     about.quality = report::measure(&zoo.mlp, &zoo.weights, &generated, size, data);
-    about
-        .quality
-        .insert(key::HELD_OUT_LOSS.into(), flow.held_out_loss);
+    about.quality.extend(report::held_out(&flow.held_out));
     Ok(())
 }

@@ -96,6 +96,13 @@ impl Velocity {
         }
     }
 
+    /// How many weights a network of this size has.
+    pub fn weight_count(latent: usize, width: usize) -> usize {
+        tensors(latent, width)
+            .last()
+            .map_or(0, |tensor| tensor.range.end)
+    }
+
     /// The tensors that make up the weights.
     pub fn tensors(&self) -> Vec<VelocityTensor> {
         tensors(self.latent, self.width)

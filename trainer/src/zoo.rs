@@ -19,6 +19,9 @@ use crate::{
 
 /// Fewest networks that a distribution can be learned from at all.
 pub const MIN_NETWORKS: usize = 8;
+/// Largest weight in absolute value that a zoo may have. No network that works comes near it, and
+/// products of two, summed over a hundred million connections, stay finite in single precision.
+pub const LARGEST_WEIGHT: f32 = 1e15;
 
 /// Networks of one architecture.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +38,8 @@ impl Zoo {
     /// Reads the `*.safetensors` files of a folder in the order of their names.
     ///
     /// Errors: IO; INVALID_ARGUMENT naming file and tensor unless there are at least
-    /// [`MIN_NETWORKS`] files, all with the same tensors (name, shape, type), all finite, that
-    /// make a plain MLP.
+    /// [`MIN_NETWORKS`] files, all with the same tensors (name, shape, type) that make a plain
+    /// MLP, and no weight that is not finite or beyond [`LARGEST_WEIGHT`].
     pub fn read(folder: &Path) -> Result<Self> {
         let files = files(folder)?;
         if files.len() < MIN_NETWORKS {
@@ -106,15 +109,23 @@ fn add(zoo: &mut Option<Zoo>, bytes: &[u8], first: &Path) -> Result<()> {
             .tensor(&spec.name)
             .expect("its signature was checked");
         let values = decode(view.data(), spec.dtype);
-        if let Some(i) = values.iter().position(|value| !value.is_finite()) {
-            return Err(invalid(format!(
-                "tensor '{}' has {} at element {i}; leave the network out of the zoo",
-                spec.name, values[i]
-            )));
-        }
+        check_values(&spec.name, &values)?;
         zoo.weights.extend(values);
     }
     Ok(())
+}
+
+/// Networks that have diverged would spoil the others.
+fn check_values(tensor: &str, values: &[f32]) -> Result<()> {
+    let sane = |value: &f32| value.abs() <= LARGEST_WEIGHT;
+    match values.iter().position(|value| !sane(value)) {
+        Some(i) => Err(invalid(format!(
+            "tensor '{tensor}' has {:e} at element {i}, and weights go up to {LARGEST_WEIGHT:e}: \
+             the network has diverged; leave it out of the zoo",
+            values[i]
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn signatures(tensors: &SafeTensors<'_>) -> Result<Vec<Signature>> {
@@ -197,7 +208,6 @@ fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
 /// A zoo being written: `net-000.safetensors` and on, in a folder that appears when it is done.
 pub struct Writer<'a> {
     staging: Staging,
-    folder: PathBuf,
     layout: &'a Layout,
     digits: usize,
     next: usize,
@@ -211,7 +221,6 @@ impl<'a> Writer<'a> {
         files::check_empty(folder)?;
         Ok(Self {
             staging: Staging::beside(folder)?,
-            folder: folder.to_owned(),
             layout,
             digits: numbers.end.saturating_sub(1).to_string().len().max(3),
             next: numbers.start,
@@ -243,7 +252,7 @@ impl<'a> Writer<'a> {
     ///
     /// Errors: IO.
     pub fn finish(self) -> Result<()> {
-        self.staging.publish_folder(&self.folder)
+        self.staging.publish_folder()
     }
 }
 

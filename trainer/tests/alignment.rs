@@ -6,6 +6,7 @@ use dwf_trainer::{
     align::{Permutations, align, match_weights, permute},
     network::Mlp,
     random::Random,
+    zoo::LARGEST_WEIGHT,
 };
 
 const DEPTHS: [&[usize]; 4] = [
@@ -133,4 +134,18 @@ fn alignment_brings_networks_nearer_and_is_deterministic() {
     for i in 1..5 {
         assert!(distance(&after, i) < distance(&before, i));
     }
+}
+
+#[test]
+fn the_largest_weights_are_aligned() {
+    let (mlp, layout) = common::mlp(&[64, 32, 32, 8]);
+    let sign = |value: f32| LARGEST_WEIGHT.copysign(value);
+    let original: Vec<f32> = common::normals(layout.len(), 3)
+        .into_iter()
+        .map(sign)
+        .collect();
+    let planted = permute(&mlp, &original, &random_permutations(&mlp, 7));
+    let mut networks = [original.clone(), planted].concat();
+    align(&mut networks, layout.len(), &mlp, 0, || ());
+    assert_eq!(networks, original.repeat(2));
 }

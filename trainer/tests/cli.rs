@@ -5,11 +5,12 @@ mod common;
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use dwf::{Model, SampleOptions, Sampler};
-use dwf_trainer::zoo::Zoo;
+use dwf_trainer::{memory, zoo::Zoo};
 
 fn dwf(folder: &Path, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dwf"))
@@ -59,6 +60,7 @@ fn from_a_zoo_to_generated_networks() {
         &[
             "accuracy on held-out data",
             "nearest zoo network",
+            "standing still, lowest",
             "iris.onnx",
         ],
     );
@@ -78,6 +80,9 @@ fn from_a_zoo_to_generated_networks() {
         keys,
         [
             "flow.held_out_loss",
+            "flow.held_out_loss.lowest",
+            "flow.held_out_loss.lowest_step",
+            "flow.held_out_loss.standing_still",
             "generated.accuracy",
             "nn_distance.generated.median",
             "nn_distance.generated.min",
@@ -113,12 +118,12 @@ fn from_a_zoo_to_generated_networks() {
     // A part of them, by another process: the same bits under the same names.
     succeeds(at, "generate out/iris.onnx --range 30..37 -o part --seed 5");
     let names = |folder: &str| -> Vec<_> {
-        let entries = std::fs::read_dir(at.join(folder)).unwrap();
+        let entries = fs::read_dir(at.join(folder)).unwrap();
         entries.map(|entry| entry.unwrap().file_name()).collect()
     };
     assert_eq!(names("part").len(), 7);
     for name in names("part") {
-        let read = |folder: &str| std::fs::read(at.join(folder).join(&name)).unwrap();
+        let read = |folder: &str| fs::read(at.join(folder).join(&name)).unwrap();
         assert!(read("part") == read("new"), "{name:?}");
     }
 
@@ -221,6 +226,30 @@ fn bad_requests_are_refused_before_any_work() {
         1,
         &["cannot read 'none.csv'"],
     );
+    refuse(
+        "train zoo -o new/deep/flow.onnx --aligned-zoo zoo",
+        1,
+        &["'zoo' is a folder"],
+    );
+    refuse(
+        "train zoo -o zoo/flow.onnx",
+        1,
+        &["'zoo/flow.onnx' lies in the zoo's folder"],
+    );
+    refuse(
+        "train zoo -o flow.onnx --aligned-zoo zoo/../zoo/net-000.safetensors",
+        1,
+        &["net-000.safetensors' lies in the zoo's folder"],
+    );
+    for aligned in ["./new/flow.onnx", "new/flow.safetensors"] {
+        refuse(
+            &format!("train zoo -o new/flow.onnx --aligned-zoo {aligned}"),
+            1,
+            &["--aligned-zoo", aligned, "choose another name"],
+        );
+    }
+    refuse("zoo iris -o .", 1, &["'.' is no name"]);
+    refuse("zoo cartpole -o zoo/..", 1, &["'zoo/..' is no name"]);
     refuse("generate none.onnx -o new", 1, &["none.onnx"]);
     refuse(
         "inspect zoo/net-000.safetensors",
@@ -238,6 +267,135 @@ fn bad_requests_are_refused_before_any_work() {
     refuse("generate none.onnx --range 3..3 -o new", 2, &["--range"]);
     refuse("export-sampler none.onnx -o new.onnx", 1, &["none.onnx"]);
     refuse("frobnicate", 2, &["frobnicate"]);
+}
+
+#[test]
+fn foreign_files_are_not_replaced_by_a_sidecar() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 8");
+    let train = "train zoo -o mine.onnx --steps 1 --width 8";
+    succeeds(at, &train.replace("mine", "flow"));
+    let checkpoint = fs::read(at.join("zoo/net-000.safetensors")).unwrap();
+    for content in [&checkpoint[..], b"", b"notes of mine"] {
+        fs::write(at.join("mine.safetensors"), content).unwrap();
+        for request in [train, "export-sampler flow.onnx -o mine.onnx"] {
+            let message = fails(at, request, 1);
+            assert_says(
+                &message,
+                &["'mine.safetensors' exists and is not an artifact's sidecar"],
+            );
+            assert_eq!(fs::read(at.join("mine.safetensors")).unwrap(), content);
+        }
+    }
+    let all = ["flow.onnx", "flow.safetensors", "mine.safetensors", "zoo"];
+    assert_eq!(common::names(at), all);
+    succeeds(at, &train.replace("mine", "flow"));
+}
+
+#[test]
+fn a_damaged_sidecar_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 8");
+    succeeds(at, "train zoo -o flow.onnx --steps 1 --width 8");
+    let mut bytes = fs::read(at.join("flow.safetensors")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(at.join("flow.safetensors"), bytes).unwrap();
+    for request in [
+        "inspect flow.onnx",
+        "generate flow.onnx -o new",
+        "export-sampler flow.onnx -o new.onnx",
+    ] {
+        assert_says(&fails(at, request, 1), &["flow.safetensors"]);
+    }
+    let all = ["flow.onnx", "flow.safetensors", "zoo"];
+    assert_eq!(common::names(at), all);
+}
+
+#[test]
+fn small_zoos_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let warning = |count: usize| {
+        succeeds(at, &format!("zoo iris -o zoo{count} --count {count}"));
+        let train = format!("train zoo{count} -o flow.onnx --steps 1 --width 8");
+        String::from_utf8(dwf(at, &train).stderr).unwrap()
+    };
+    assert_says(&warning(29), &["29 networks", "8 is the bare minimum"]);
+    assert_eq!(warning(30), "");
+}
+
+#[test]
+fn a_zoo_has_a_folder_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    succeeds(folder.path(), "zoo iris --count 8");
+    assert_eq!(common::names(folder.path()), ["iris-zoo"]);
+}
+
+#[test]
+fn a_width_beyond_the_memory_is_refused() {
+    // What the widest takes, with some to spare.
+    const MOST: usize = 120 << 30;
+    if memory::available().is_none_or(|bytes| bytes > MOST) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    succeeds(folder.path(), "zoo iris -o zoo --count 8");
+    let message = fails(folder.path(), "train zoo -o flow.onnx --width 65536", 1);
+    assert_says(
+        &message,
+        &["--width 65536", "131 latents", "GB", "smaller --width"],
+    );
+    assert_eq!(common::names(folder.path()), ["zoo"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_no_folder_to_fill() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir(at.join("empty")).unwrap();
+    std::os::unix::fs::symlink("empty", at.join("link")).unwrap();
+    for link in ["link", "link/"] {
+        let message = fails(at, &format!("zoo iris -o {link} --count 8"), 1);
+        assert_says(&message, &["link", "symbolic link"]);
+    }
+    assert_eq!(common::names(at), ["empty", "link"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_process_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 8");
+    succeeds(at, "train zoo -o flow.onnx --steps 1 --width 8");
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
+            .args("generate flow.onnx -n 20000 -o new/deep/zoo".split(' '))
+            .current_dir(at)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Networks are being written.
+        let staged = || {
+            let folders = fs::read_dir(at.join("new/deep")).ok()?;
+            let staging = folders.filter_map(Result::ok).next()?.path();
+            fs::read_dir(staging).ok()?.next()
+        };
+        while staged().is_none() {
+            assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let kill = Command::new("kill")
+            .args([signal, &process.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        assert_eq!(process.wait().unwrap().code(), Some(code));
+        let all = ["flow.onnx", "flow.safetensors", "zoo"];
+        assert_eq!(common::names(at), all);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use dwf::ode::{Grid, Method, Solver, Workspace, integrate};
-use dwf_trainer::flow::{self, FlowOptions};
+use dwf_trainer::flow::{self, FlowOptions, HeldOutLoss};
 
 const OPTIONS: FlowOptions = FlowOptions {
     seed: 1,
@@ -47,11 +47,32 @@ fn a_correlated_gaussian_is_learned() {
     let covariance = mean(&|x| x[0] * x[1]);
     assert!((0.7..1.1).contains(&covariance), "covariance {covariance}");
     // pi / 2 is the least for independent coordinates; 2 is a flow that stands still.
-    assert!(
-        flow.held_out_loss < 1.5,
-        "held-out loss {}",
-        flow.held_out_loss
-    );
+    let HeldOutLoss {
+        standing_still,
+        lowest,
+        lowest_step,
+        last,
+    } = flow.held_out;
+    assert!(last < 1.5, "held-out loss {last}");
+    // 50 latents of unit variance: three sampling errors of their mean square plus 1.
+    assert!((1.4..2.6).contains(&standing_still), "{standing_still}");
+    assert!(lowest <= last && (1..=OPTIONS.steps).contains(&lowest_step));
+}
+
+#[test]
+fn the_lowest_held_out_loss_is_remembered() {
+    // Two training points far from the held-out one: the more is learned of them, the worse.
+    let training = [3.0, 3.0, 3.0, 3.1];
+    let losses = std::cell::RefCell::new(Vec::new());
+    let flow = flow::train(&training, &[-1.0, 0.5], 2, &OPTIONS, |at| {
+        losses.borrow_mut().push(at.held_out_loss);
+    });
+    let losses = losses.into_inner();
+    let held_out = flow.held_out;
+    assert_eq!(held_out.last, losses[OPTIONS.steps - 1]);
+    let seen = losses.into_iter().fold(held_out.standing_still, f64::min);
+    assert_eq!(held_out.lowest, seen);
+    assert!(held_out.last > 2.0 * held_out.lowest, "{held_out:?}");
 }
 
 #[test]

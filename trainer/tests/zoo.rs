@@ -70,13 +70,18 @@ fn a_zoo_is_read_as_it_was_written() {
 #[test]
 fn numbers_are_checked() {
     let bias = || ("fc1.bias", vec![3], vec![0.0; 3]);
-    for bad in [f32::NAN, f32::INFINITY] {
+    for bad in [f32::NAN, f32::INFINITY, -1.1e15] {
         let mut values = vec![0.5; 6];
         values[2] = bad;
         let message = refused(&[("fc1.weight", vec![3, 2], values), bias()]);
         assert_says(
             &message,
-            &["net-004.safetensors", "'fc1.weight'", "element 2"],
+            &[
+                "net-004.safetensors",
+                "'fc1.weight'",
+                "element 2",
+                "diverged",
+            ],
         );
     }
 }
