@@ -82,5 +82,5 @@ fn steps(solver: &Solver) -> String {
 }
 
 fn line(text: &mut String, key: &str, value: impl std::fmt::Display) {
-    writeln!(text, "  {key:<30}{value}").expect("strings grow");
+    writeln!(text, "  {key:<36}{value}").expect("strings grow");
 }
