@@ -518,8 +518,6 @@ public:
             tensors_.push_back(tensor.data());
             sizes_.push_back(tensor.size_bytes());
         }
-        buffer_.tensors = tensors_.data();
-        buffer_.tensor_sizes = sizes_.data();
     }
 
 private:
@@ -528,8 +526,11 @@ private:
     /// The least room that any network has for each tensor is what the library is told.
     std::optional<error> arrange(std::size_t count, std::size_t tensor_count)
     {
-        if (!buffer_.tensors)
+        if (tensors_.empty())
             return std::nullopt;
+        // Here and not earlier: an output may have been copied since it was made.
+        buffer_.tensors = tensors_.data();
+        buffer_.tensor_sizes = sizes_.data();
         // No overflow: a network has at least one tensor.
         if (sizes_.size() / tensor_count < count)
             return error(status::buffer_too_small,
@@ -774,8 +775,8 @@ rows(Range &range, std::size_t, std::size_t = 0)
 
 /// Sends log messages up to `level` to `callback`, from any thread; an empty one silences the
 /// library. Not to be called from within the callback. As dwf_set_log.
-inline void set_log(std::function<void(log_level, std::string_view)> callback,
-                    log_level level = log_level::info)
+inline result<void> set_log(std::function<void(log_level, std::string_view)> callback,
+                            log_level level = log_level::info)
 {
     using function = std::function<void(log_level, std::string_view)>;
     struct state {
@@ -797,8 +798,14 @@ inline void set_log(std::function<void(log_level, std::string_view)> callback,
         }
 #endif
     };
-    dwf_set_log(next ? report : nullptr, next.get(), static_cast<std::uint32_t>(level));
+    const auto number = static_cast<std::uint32_t>(level);
+    const dwf_status set = dwf_set_log(next ? report : nullptr, next.get(), number);
+    // What the library refused it does not call, and what it had it still may.
+    if (set != DWF_OK)
+        return detail::fail<void>(error(static_cast<status>(set),
+                                        "log level " + std::to_string(number) + " is none"));
     current.callback = std::move(next);
+    return result<void>();
 }
 
 } // namespace DWF_VARIANT

@@ -61,7 +61,8 @@ func (b *Buffer) forC(count, tensorCount int, pinner *runtime.Pinner) (C.dwf_buf
 		c.data = pin(pinner, b.data)
 		return c, nil
 	}
-	return c, b.scatter(&c, count, tensorCount, pinner)
+	err := b.scatter(&c, count, tensorCount, pinner)
+	return c, err
 }
 
 func (b *Buffer) scatter(c *C.dwf_buffer, count, tensorCount int, pinner *runtime.Pinner) error {

@@ -145,6 +145,12 @@ void arranging(const dwf::model &model, dwf::sampler &sampler)
     scattered[7] = {memory[7].data(), memory[7].size() - 1};
     dwf::error small = ERROR_OF(sampler.sample(options, dwf::output(scattered)));
     CHECK(small.status() == dwf::status::buffer_too_small && contains(small.what(), "fc1.bias"));
+    // An output with a name is copied, and may be used again.
+    const dwf::output named(scattered);
+    for (int use = 0; use < 2; use++) {
+        small = ERROR_OF(sampler.sample(options, named));
+        CHECK(small.status() == dwf::status::buffer_too_small);
+    }
     scattered.resize(12);
     small = ERROR_OF(sampler.sample(options, dwf::output(scattered)));
     CHECK(small.status() == dwf::status::buffer_too_small && contains(small.what(), "12"));
@@ -208,11 +214,16 @@ void moving(const std::string &folder)
 void logging(const std::string &folder)
 {
     int messages = 0;
-    dwf::set_log([&](dwf::log_level, std::string_view text) { messages += text.empty() ? 0 : 1; },
-                 dwf::log_level::debug);
+    OK_VOID(dwf::set_log(
+        [&](dwf::log_level, std::string_view text) { messages += text.empty() ? 0 : 1; },
+        dwf::log_level::debug));
+    // A level that is refused leaves the callback before it in place, and alive.
+    const dwf::error none = ERROR_OF(dwf::set_log(
+        [](dwf::log_level, std::string_view) {}, static_cast<dwf::log_level>(9)));
+    CHECK(none.status() == dwf::status::invalid_argument && contains(none.what(), "9"));
     const auto sampler = OK(dwf::sampler::create(OK(dwf::model::open(folder + "/tiny.onnx"))));
     CHECK(messages > 0);
-    dwf::set_log(nullptr);
+    OK_VOID(dwf::set_log(nullptr));
     const int before = messages;
     CHECK(OK(sampler.info()).threads >= 1);
     static_cast<void>(OK(dwf::sampler::create(OK(dwf::model::open(folder + "/tiny.onnx")))));
