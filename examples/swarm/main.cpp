@@ -94,15 +94,16 @@ void run_window(swarm &swarm, const spawner &spawner, const std::string &screens
     frames frames;
     timings simulating;
     int stalls = 0;
+    // Asked before every tick: after a dropped frame several are due at once.
+    const auto finished = [&] { return !screenshot.empty() && swarm.ticks() >= screenshot_tick; };
     while (!window.closed()) {
-        const bool last = !screenshot.empty() && swarm.ticks() >= screenshot_tick;
-        for (int due = frames.begin(); due > 0 && !last; due--) {
+        for (int due = frames.begin(); due > 0 && !finished(); due--) {
             const auto start = frames::clock::now();
             stalls += !swarm.tick();
             simulating.add(frames::milliseconds_since(start));
         }
         window.draw(swarm, summary(swarm.results()), status(spawner));
-        if (last) {
+        if (finished()) {
             window.save(screenshot);
             break;
         }
