@@ -15,6 +15,7 @@
 
 #include "canvas.hpp"
 #include "png.hpp"
+#include "sprites.hpp"
 #include "swarm.hpp"
 
 class window {
@@ -31,15 +32,13 @@ public:
         if (!renderer_)
             fail("SDL_CreateRenderer");
         SDL_SetRenderDrawBlendMode(renderer_.get(), SDL_BLENDMODE_BLEND);
-        portraits_.reset(SDL_CreateTexture(renderer_.get(), SDL_PIXELFORMAT_RGBA32,
-                                           SDL_TEXTUREACCESS_STATIC, atlas_w, atlas_h));
-        if (!portraits_)
-            fail("SDL_CreateTexture");
-        SDL_SetTextureBlendMode(portraits_.get(), SDL_BLENDMODE_BLEND);
-        captions_.reset(SDL_CreateTexture(renderer_.get(), SDL_PIXELFORMAT_RGBA32,
-                                          SDL_TEXTUREACCESS_TARGET, width, header + footer));
-        if (!captions_)
-            fail("SDL_CreateTexture");
+        portraits_ = texture(SDL_TEXTUREACCESS_STATIC, atlas_w, atlas_h);
+        captions_ = texture(SDL_TEXTUREACCESS_TARGET, width, header + footer);
+        SDL_SetTextureBlendMode(captions_.get(), SDL_BLENDMODE_NONE);
+        sheet_ = texture(SDL_TEXTUREACCESS_TARGET, static_cast<int>(sprites::scale * sprite::width),
+                         static_cast<int>(sprites::scale * sprite::height));
+        SDL_SetTextureScaleMode(sheet_.get(), SDL_ScaleModeLinear);
+        draw_sheet();
         draw_captions();
     }
 
@@ -56,6 +55,9 @@ public:
     // Draws the swarm, with a line that sums it up and one on how the program does.
     void draw(const swarm &swarm, const std::string &summary, const std::string &status)
     {
+        update(summary_, summary, {width / 2, 16, width / 2, 36}, 42, 14, bright);
+        update(status_, status, {width / 2, header, width / 2, footer}, header + footer - 15, 11,
+               dim);
         clear();
         copy_captions({0, 0, width, header}, 0);
         copy_captions({0, header, width, footer}, height - footer);
@@ -65,9 +67,8 @@ public:
         SDL_RenderGeometry(renderer_.get(), portraits_.get(), quads_.data(),
                            static_cast<int>(quads_.size()), nullptr, 0);
         quads_.clear();
-        right(summary, 42, 14, bright);
-        right(status, height - 15, 11, dim);
         canvas_.flush(renderer_.get());
+        sprites_.flush(renderer_.get(), sheet_.get());
     }
 
     void present() { SDL_RenderPresent(renderer_.get()); }
@@ -94,6 +95,7 @@ private:
     static constexpr int atlas_w = swarm::columns * portrait_w, atlas_h = swarm::rows * portrait_h;
     static constexpr float pixel_w = 3, pixel_h = 2;
 
+    static constexpr SDL_Color night{13, 17, 23, 255};
     static constexpr SDL_Color bright{230, 237, 243, 255}, dim{139, 148, 158, 255};
     static constexpr SDL_Color track{48, 54, 61, 255}, cart{201, 209, 217, 255};
     static constexpr SDL_Color young{88, 166, 255, 255}, old{126, 231, 135, 255};
@@ -127,7 +129,7 @@ private:
 
     void clear()
     {
-        SDL_SetRenderDrawColor(renderer_.get(), 13, 17, 23, 255);
+        SDL_SetRenderDrawColor(renderer_.get(), night.r, night.g, night.b, night.a);
         SDL_RenderClear(renderer_.get());
     }
 
@@ -150,6 +152,32 @@ private:
             canvas_.text(meaning, {at.x + 12, at.y}, 11, dim);
             at.x += canvas::text_width(meaning, 11) + 36;
         }
+        canvas_.flush(renderer_.get());
+        SDL_SetRenderTarget(renderer_.get(), nullptr);
+    }
+
+    // Redraws a line of the captions, which is all that `where` holds, if it has changed.
+    void update(std::string &line, const std::string &now, const SDL_Rect &where, float y,
+                float size, SDL_Color colour)
+    {
+        if (line == now)
+            return;
+        line = now;
+        SDL_SetRenderTarget(renderer_.get(), captions_.get());
+        SDL_SetRenderDrawColor(renderer_.get(), night.r, night.g, night.b,
+                               night.a);
+        SDL_RenderFillRect(renderer_.get(), &where);
+        canvas_.text(line, {width - margin - canvas::text_width(line, size), y}, size, colour);
+        canvas_.flush(renderer_.get());
+        SDL_SetRenderTarget(renderer_.get(), nullptr);
+    }
+
+    void draw_sheet()
+    {
+        SDL_SetRenderTarget(renderer_.get(), sheet_.get());
+        SDL_SetRenderDrawColor(renderer_.get(), 255, 255, 255, 0);
+        SDL_RenderClear(renderer_.get());
+        sprites::paint(canvas_);
         canvas_.flush(renderer_.get());
         SDL_SetRenderTarget(renderer_.get(), nullptr);
     }
@@ -190,11 +218,9 @@ private:
 
         const auto position = static_cast<float>(agent.body.position / CARTPOLE_TRACK);
         const SDL_FPoint hinge{x + position * half_track, y - 5};
-        canvas_.box({hinge.x - 7, hinge.y, 14, 5}, 1.5f, faded(cart, opacity));
-        const float angle = lean(agent, gone);
-        const SDL_FPoint tip{hinge.x + 25 * std::sin(angle), hinge.y - 25 * std::cos(angle)};
-        canvas_.line(hinge, tip, 3, faded(pole, opacity));
-        canvas_.disc(hinge, 1.8f, faded(bright, opacity));
+        sprites_.stamp(cart_sprite, hinge, 0, faded(cart, opacity));
+        sprites_.stamp(pole_sprite, hinge, lean(agent, gone), faded(pole, opacity));
+        sprites_.stamp(hinge_sprite, hinge, 0, faded(bright, opacity));
     }
 
     // A pole that has fallen goes on falling, for the eye alone.
@@ -253,11 +279,6 @@ private:
                    std::tanh(std::fabs(weight) * 1.5f));
     }
 
-    void right(const std::string &text, float y, float size, SDL_Color colour)
-    {
-        canvas_.text(text, {width - margin - canvas::text_width(text, size), y}, size, colour);
-    }
-
     struct legend {
         SDL_Color colour;
         const char *meaning;
@@ -272,11 +293,25 @@ private:
         ~quit() { SDL_Quit(); }
     };
 
+    using texture_pointer = std::unique_ptr<SDL_Texture, deleter>;
+
+    texture_pointer texture(SDL_TextureAccess access, int w, int h)
+    {
+        texture_pointer texture(
+            SDL_CreateTexture(renderer_.get(), SDL_PIXELFORMAT_RGBA32, access, w, h));
+        if (!texture)
+            fail("SDL_CreateTexture");
+        SDL_SetTextureBlendMode(texture.get(), SDL_BLENDMODE_BLEND);
+        return texture;
+    }
+
     quit quit_;
     std::unique_ptr<SDL_Window, deleter> window_;
     std::unique_ptr<SDL_Renderer, deleter> renderer_;
-    std::unique_ptr<SDL_Texture, deleter> portraits_, captions_;
+    texture_pointer portraits_, captions_, sheet_;
     canvas canvas_;
+    sprites sprites_;
+    std::string summary_, status_; // as the captions have them
     std::vector<SDL_Vertex> quads_; // of the portraits, two triangles each
     // Which network each place's portrait is of.
     std::vector<std::uint64_t> painted_ =
