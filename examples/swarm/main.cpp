@@ -91,6 +91,9 @@ void print(const char *what, const timings &timings)
 void run_window(swarm &swarm, const spawner &spawner, const std::string &screenshot)
 {
     window window;
+    // The first drawing compiles the shaders; the clock starts behind it.
+    window.draw(swarm, summary(swarm.results()), status(spawner));
+    window.present();
     frames frames;
     timings simulating;
     int stalls = 0;
