@@ -365,18 +365,20 @@ mod tests {
         (hash.wrapping_mul(2_246_822_519) >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
+    /// Factors of one group and a tile, for `k` components.
+    fn operands(k: usize) -> (Vec<[f32; GROUP]>, Vec<[f32; TILE]>) {
+        let z = |k| std::array::from_fn(|g| number(k * GROUP + g));
+        let row = |k| std::array::from_fn(|c| number(10_000 + k * TILE + c));
+        ((0..k).map(z).collect(), (0..k).map(row).collect())
+    }
+
     /// A sum of 99 products of numbers below 1, each step rounded to 2^-24 of at most 10.
     const TOLERANCE: f64 = 99.0 * 10.0 / (1 << 24) as f64;
 
     #[test]
     fn multiply_agrees_with_f64() {
         const K: usize = 99;
-        let z: Vec<[f32; GROUP]> = (0..K)
-            .map(|k| std::array::from_fn(|g| number(k * GROUP + g)))
-            .collect();
-        let tile: Vec<[f32; TILE]> = (0..K)
-            .map(|k| std::array::from_fn(|c| number(10_000 + k * TILE + c)))
-            .collect();
+        let (z, tile) = operands(K);
         for kernel in kernels() {
             let mut out = [[0.25f32; TILE]; GROUP];
             kernel.multiply(&z, &tile, out.each_mut());
@@ -393,12 +395,7 @@ mod tests {
     #[test]
     fn streaming_and_tiles_are_bit_identical() {
         const K: usize = 8;
-        let z: Vec<[f32; GROUP]> = (0..K)
-            .map(|k| std::array::from_fn(|g| number(k * GROUP + g)))
-            .collect();
-        let tile: Vec<[f32; TILE]> = (0..K)
-            .map(|k| std::array::from_fn(|c| number(10_000 + k * TILE + c)))
-            .collect();
+        let (z, tile) = operands(K);
         for kernel in kernels() {
             let mut tiled = [[0.25f32; TILE]; GROUP];
             kernel.multiply(&z, &tile, tiled.each_mut());
