@@ -1,0 +1,21 @@
+//! The subcommands: one file each, its command line and what it says to people.
+
+pub mod export_sampler;
+pub mod generate;
+pub mod inspect;
+pub mod train;
+pub mod zoo;
+
+use clap::{CommandFactory, builder::RangedU64ValueParser, error::ErrorKind};
+
+/// A count from `least` on.
+fn at_least(least: usize) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least as u64..)
+}
+
+/// Ends the program as clap does for a wrong command line.
+fn usage(message: &str) -> ! {
+    crate::Cli::command()
+        .error(ErrorKind::ValueValidation, message)
+        .exit()
+}

@@ -1,0 +1,48 @@
+//! `dwf generate`
+
+use std::{ops::Range, path::PathBuf};
+
+use dwf_trainer::{error::Result, generate};
+
+use super::at_least;
+
+/// Generate networks, one safetensors file each, named like a zoo
+#[derive(clap::Args)]
+pub struct Args {
+    /// The artifact, NAME.onnx
+    artifact: PathBuf,
+    /// How many networks, from number 0 on
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = at_least(1))]
+    count: usize,
+    /// Networks A to B-1 instead: the same ones whichever process makes them, so that many
+    /// can share a job
+    #[arg(long, value_name = "A..B", conflicts_with = "count", value_parser = range)]
+    range: Option<Range<usize>>,
+    /// Folder to write, new or empty
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Seed of the networks; the same seed gives the same networks
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+impl Args {
+    pub fn run(self) -> Result<()> {
+        let range = self.range.unwrap_or(0..self.count);
+        generate::generate(&self.artifact, &self.output, range.clone(), self.seed)?;
+        println!(
+            "wrote {} networks to {}",
+            range.len(),
+            self.output.display()
+        );
+        Ok(())
+    }
+}
+
+fn range(text: &str) -> Result<Range<usize>, String> {
+    let bounds = text.split_once("..");
+    match bounds.map(|(a, b)| (a.parse(), b.parse())) {
+        Some((Ok(a), Ok(b))) if a < b => Ok(a..b),
+        _ => Err("give two numbers, the first below the second, as 100..200".into()),
+    }
+}
