@@ -173,6 +173,8 @@ typedef struct dwf_model_options {
     uint32_t copy;
     // 1: compare the sidecar with the SHA-256 that the `.onnx` carries; reads the whole file.
     uint32_t verify;
+    // Most bytes that a copy may take; 0: 4 GiB.
+    uint64_t memory_limit;
 } dwf_model_options;
 
 // What an artifact says about itself. The strings live as long as the model.
@@ -253,8 +255,12 @@ typedef struct dwf_sampler_options {
     int32_t device_id;
     // Threads; 0: one a core.
     uint32_t threads;
-    // Most networks generated at a time; it bounds the workspace. 0: 64 a thread.
+    // Most networks generated at a time; it bounds the workspace. 0: 64 a thread, or as many as
+    // `memory_limit` allows.
     uint32_t max_batch;
+    // Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
+    // network; beyond it is OUT_OF_MEMORY. 0: 4 GiB.
+    uint64_t memory_limit;
 } dwf_sampler_options;
 
 // What a sampler chose and holds. The strings live as long as the sampler.

@@ -299,6 +299,7 @@ struct free_handle {
 struct model_options {
     bool copy = false;
     bool verify = false;
+    std::uint64_t memory_limit = 0;
 };
 
 /// What an artifact says about itself; see dwf_model_info. Strings live as long as the model.
@@ -431,6 +432,7 @@ private:
         auto c = detail::sized<dwf_model_options>();
         c.copy = options.copy;
         c.verify = options.verify;
+        c.memory_limit = options.memory_limit;
         return c;
     }
 
@@ -454,6 +456,7 @@ struct sampler_options {
     std::int32_t device_id = 0;
     std::uint32_t threads = 0;
     std::uint32_t max_batch = 0;
+    std::uint64_t memory_limit = 0;
 };
 
 /// What a sampler chose and holds; see dwf_sampler_info. Strings live as long as the sampler.
@@ -560,6 +563,7 @@ public:
         c.device_id = options.device_id;
         c.threads = options.threads;
         c.max_batch = options.max_batch;
+        c.memory_limit = options.memory_limit;
         dwf_sampler *handle = nullptr;
         if (auto error = detail::call([&](char *err, std::size_t cap) {
                 return dwf_sampler_new(model.get(), &c, &handle, err, cap);

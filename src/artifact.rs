@@ -7,11 +7,17 @@ use prost::Message;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::{
+    condition::Condition,
     error::{Error, Result},
+    graph,
     layout::checked_count,
+    limits::MAX_HEADER_BYTES,
     metadata::{BasisKind, Metadata, PAIR_KEY, basis_tensor},
     onnx::{GraphProto, ModelProto, TensorProto, ValueInfoProto, data_type},
+    wire,
 };
+
+pub use crate::graph::Footprint;
 
 /// Names of the velocity network's inputs and output.
 pub mod value {
@@ -38,6 +44,8 @@ pub struct Description {
     pub weights: Vec<Weight>,
     /// The sidecar's bare file name.
     pub sidecar_name: String,
+    /// The memory that the velocity network's values take.
+    pub footprint: Footprint,
 }
 
 /// A velocity-network tensor in the sidecar.
@@ -115,8 +123,10 @@ pub enum Basis {
 impl Description {
     /// Reads `name.onnx`.
     ///
-    /// Errors: BAD_ARTIFACT naming the field, UNSUPPORTED for a newer format.
+    /// Errors: BAD_ARTIFACT naming the field, UNSUPPORTED for a newer format or an operator that
+    /// velocity networks may not have.
     pub fn parse(onnx: &[u8]) -> Result<Self> {
+        wire::check(onnx)?;
         let mut model = ModelProto::decode(onnx).map_err(|e| {
             Error::artifact(format!(
                 "not an ONNX file, or truncated ({e}); copy the file again"
@@ -125,16 +135,20 @@ impl Description {
         let metadata = Metadata::from_props(&std::mem::take(&mut model.metadata_props))?;
         let graph = model
             .graph
-            .as_ref()
+            .as_mut()
             .ok_or_else(|| Error::artifact("the ONNX file has no graph"))?;
+        // Shapes that it claims; ONNX Runtime finds them itself.
+        graph.value_info.clear();
         let latent = check_signature(graph, &metadata)?;
         let (weights, sidecar_name) = external_weights(graph)?;
-        refuse_hidden_files(graph)?;
+        let condition = metadata.condition.as_ref().map(Condition::size);
+        let footprint = graph::check(&model, latent, condition)?;
         Ok(Self {
             metadata,
             latent,
             weights,
             sidecar_name,
+            footprint,
             graph: model,
         })
     }
@@ -170,6 +184,12 @@ impl Description {
     }
 }
 
+/// Whether a value's first dimension, which is the batch, is a number.
+fn has_fixed_rows(value: &ValueInfoProto) -> bool {
+    let first = |(_, dims): (_, Vec<Option<i64>>)| dims.first().copied().flatten();
+    value.tensor_type().and_then(first).is_some()
+}
+
 /// Checks the graph's inputs and output; returns the latent size.
 fn check_signature(graph: &GraphProto, metadata: &Metadata) -> Result<usize> {
     let columns = |values: &[ValueInfoProto], name: &str| {
@@ -189,6 +209,13 @@ fn check_signature(graph: &GraphProto, metadata: &Metadata) -> Result<usize> {
     };
     let latent = columns(&graph.input, value::X)?;
     let mismatch = |what: String| Err(Error::artifact(what));
+    let fixed = |info: &&ValueInfoProto| info.name() != value::T && has_fixed_rows(info);
+    if let Some(info) = graph.input.iter().find(fixed) {
+        return mismatch(format!(
+            "input '{}' has a fixed number of rows; its first dimension is the batch",
+            info.name()
+        ));
+    }
     if columns(&graph.input, value::T)? != 1 {
         return mismatch("input 't' is not one column wide".into());
     }
@@ -249,28 +276,6 @@ fn external_weights(graph: &GraphProto) -> Result<(Vec<Weight>, String)> {
     let name = sidecar
         .ok_or_else(|| Error::artifact("no initialiser lies in a sidecar; its tensors must"))?;
     Ok((weights, name.to_owned()))
-}
-
-/// Refuses external tensors elsewhere than among the initialisers: ONNX Runtime would look for
-/// their files itself.
-fn refuse_hidden_files(graph: &GraphProto) -> Result<()> {
-    for node in &graph.node {
-        for attribute in &node.attribute {
-            let constant = attribute.t.as_ref();
-            let subgraph = attribute.g.as_ref();
-            let mut tensors = constant
-                .into_iter()
-                .chain(subgraph.iter().flat_map(|graph| &graph.initializer));
-            if tensors.any(TensorProto::is_external) {
-                return Err(Error::artifact(format!(
-                    "node '{}' has a tensor in a file; only the graph's initialisers may",
-                    node.name()
-                )));
-            }
-            subgraph.map_or(Ok(()), refuse_hidden_files)?;
-        }
-    }
-    Ok(())
 }
 
 /// The external location, if it cannot lead out of the artifact's folder.
@@ -340,6 +345,14 @@ impl Sidecar {
                 "not a safetensors file, or truncated ({e}); copy the file again"
             ))
         };
+        let header = bytes
+            .first_chunk()
+            .map_or(0, |size| u64::from_le_bytes(*size));
+        if header > MAX_HEADER_BYTES as u64 {
+            return Err(fail(&format_args!(
+                "a header of {header} bytes; at most {MAX_HEADER_BYTES}"
+            )));
+        }
         // `deserialize` also checks that the tensors fill the file exactly.
         SafeTensors::deserialize(bytes).map_err(|e| fail(&e))?;
         let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| fail(&e))?;

@@ -385,6 +385,7 @@ unsafe fn model_options(options: *const dwf_model_options) -> Result<ModelOption
     Ok(ModelOptions {
         copy: switch("copy", options.copy)?,
         verify: switch("verify", options.verify)?,
+        memory_limit: options.memory_limit,
     })
 }
 
@@ -402,6 +403,7 @@ unsafe fn sampler_options(options: *const dwf_sampler_options) -> Result<Sampler
             device: choice("device", options.device, Device::from_code)?,
             threads: options.threads as usize,
             max_batch: options.max_batch as usize,
+            memory_limit: options.memory_limit,
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     artifact::Basis,
     error::Result,
     kernel::{Element, GROUP, Kernel, STREAMS, TILE},
-    memory::zeros,
+    memory::{float_bytes, zeros},
     model::{Floats, Model},
     output::Writer,
     team::Team,
@@ -40,17 +40,21 @@ impl Decoder {
     ///
     /// Errors: OUT_OF_MEMORY.
     pub(crate) fn new(model: &Model, max_batch: usize, threads: usize) -> Result<Self> {
-        let rows = match model.basis() {
-            Basis::Linear { .. } => max_batch.next_multiple_of(GROUP),
-            _ => 0,
-        };
+        let (rows, columns) = scaled_size(model, max_batch);
         Ok(Self {
             kernel: Kernel::detect(),
-            scaled: zeros(rows, model.latent().next_multiple_of(STREAMS))?,
+            scaled: zeros(rows, columns)?,
             scratches: (0..threads)
                 .map(|_| Scratch::new(model, max_batch))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// Bytes that one will hold.
+    pub(crate) fn needed(model: &Model, max_batch: usize, threads: usize) -> u64 {
+        float_bytes(&Scratch::sizes(model, max_batch))
+            .saturating_mul(threads as u64)
+            .saturating_add(float_bytes(&[scaled_size(model, max_batch)]))
     }
 
     /// Bytes held.
@@ -150,6 +154,17 @@ impl Decoder {
     }
 }
 
+/// Rows and columns of the scaled latents.
+fn scaled_size(model: &Model, max_batch: usize) -> (usize, usize) {
+    match model.basis() {
+        Basis::Linear { .. } => (
+            max_batch.next_multiple_of(GROUP),
+            model.latent().next_multiple_of(STREAMS),
+        ),
+        _ => (0, 0),
+    }
+}
+
 /// The basis as typed slices of the mapping, and the latents of one batch.
 struct Batch<'a> {
     kernel: Kernel,
@@ -194,6 +209,18 @@ struct Scratch {
 
 impl Scratch {
     fn new(model: &Model, max_batch: usize) -> Result<Self> {
+        let [mean, sums, rows, tiles] = Self::sizes(model, max_batch);
+        let buffer = |(rows, columns)| zeros(rows, columns);
+        Ok(Self {
+            mean: buffer(mean)?,
+            sums: buffer(sums)?,
+            rows: buffer(rows)?,
+            tiles: buffer(tiles)?,
+        })
+    }
+
+    /// Rows and columns of mean, sums, rows and tiles.
+    fn sizes(model: &Model, max_batch: usize) -> [(usize, usize); 4] {
         let weights = model.metadata().layout.len().next_multiple_of(TILE);
         let row = STREAM_PANEL.min(weights);
         let packed = max_batch >= PACK_FROM;
@@ -203,12 +230,7 @@ impl Scratch {
             Basis::Linear { .. } if packed => (row, PACK_FROM, PACK_PANEL.min(weights)),
             Basis::Linear { .. } => (row, max_batch, 0),
         };
-        Ok(Self {
-            mean: zeros(1, row)?,
-            sums: zeros(sums, row)?,
-            rows: zeros(1, row)?,
-            tiles: zeros(tiles, model.latent())?,
-        })
+        [(1, row), (sums, row), (1, row), (tiles, model.latent())]
     }
 
     fn bytes(&self) -> usize {

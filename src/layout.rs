@@ -4,10 +4,10 @@ use std::{collections::HashSet, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-
-/// Most dimensions a target tensor can have.
-pub const MAX_RANK: usize = 8;
+use crate::{
+    error::{Error, Result},
+    limits::{MAX_RANK, MAX_TENSORS},
+};
 
 /// Element types of target tensors and of output buffers.
 #[repr(u32)]
@@ -114,10 +114,16 @@ impl Layout {
     /// A layout from its tensors, which must lie end to end from element 0 in the order given.
     ///
     /// Errors: BAD_ARTIFACT for no tensors, an empty, repeated or NUL-holding name, more than
-    /// [`MAX_RANK`] dimensions, an empty tensor, a gap or overlap, or a size that overflows.
+    /// [`MAX_TENSORS`] tensors or [`MAX_RANK`] dimensions, an empty tensor, a gap or overlap, or a size that overflows.
     pub fn from_specs(tensors: Vec<TensorSpec>) -> Result<Self> {
         if tensors.is_empty() {
             return Err(Error::artifact("the layout has no tensors"));
+        }
+        if tensors.len() > MAX_TENSORS {
+            return Err(Error::artifact(format!(
+                "the layout has {} tensors; at most {MAX_TENSORS}",
+                tensors.len()
+            )));
         }
         let mut names = HashSet::new();
         let mut len = 0usize;
@@ -131,7 +137,7 @@ impl Layout {
                 return fail("is listed twice");
             }
             if tensor.shape.len() > MAX_RANK {
-                return fail("has more than 8 dimensions");
+                return fail(&format!("has more than {MAX_RANK} dimensions"));
             }
             let end = checked_count(&tensor.shape)
                 .and_then(|count| len.checked_add(count))

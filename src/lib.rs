@@ -22,6 +22,7 @@ pub mod capi;
 pub mod condition;
 pub mod error;
 pub mod layout;
+pub mod limits;
 pub mod log;
 pub mod metadata;
 pub mod noise;
@@ -30,7 +31,9 @@ pub mod onnx;
 pub mod runtime;
 pub mod trajectory;
 
+mod budget;
 mod decode;
+mod graph;
 mod guidance;
 mod kernel;
 mod memory;
@@ -40,6 +43,7 @@ mod progress;
 mod sampler;
 mod session;
 mod team;
+mod wire;
 
 pub use error::{Error, Result, Status};
 pub use model::{Model, ModelOptions};

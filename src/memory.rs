@@ -27,6 +27,16 @@ pub(crate) fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> Result
     Ok(())
 }
 
+/// Bytes of float buffers of `rows * columns` each; the largest number where that is too large.
+pub(crate) fn float_bytes(buffers: &[(usize, usize)]) -> u64 {
+    let bytes = buffers
+        .iter()
+        .map(|(rows, columns)| (*rows as u64).saturating_mul(*columns as u64));
+    bytes
+        .fold(0, u64::saturating_add)
+        .saturating_mul(size_of::<f32>() as u64)
+}
+
 pub(crate) fn out_of_memory(bytes: usize) -> Error {
     Error::new(
         Status::OutOfMemory,

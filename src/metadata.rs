@@ -9,6 +9,7 @@ use crate::{
     condition::Condition,
     error::{Error, Result, Status},
     layout::{Layout, TensorSpec},
+    limits::MAX_METADATA_BYTES,
     ode::{DEFAULT_TOLERANCE, Grid, Method, Solver},
     onnx::StringStringEntryProto,
 };
@@ -141,6 +142,7 @@ impl Metadata {
     ///
     /// Errors: BAD_ARTIFACT naming the key, UNSUPPORTED for a newer format version.
     pub fn from_props(props: &[StringStringEntryProto]) -> Result<Self> {
+        check_size(props)?;
         let props = Props(props);
         check_format(props.text("dwf.format")?)?;
         let tensors: Vec<TensorSpec> = props.json("dwf.layout")?;
@@ -178,6 +180,17 @@ impl Metadata {
         }
         Ok(())
     }
+}
+
+/// JSON takes several times its length once it is read.
+fn check_size(props: &[StringStringEntryProto]) -> Result<()> {
+    let bytes: usize = props.iter().map(|entry| entry.value().len()).sum();
+    if bytes <= MAX_METADATA_BYTES {
+        return Ok(());
+    }
+    Err(Error::artifact(format!(
+        "{bytes} bytes of metadata; at most {MAX_METADATA_BYTES}"
+    )))
 }
 
 fn default_tolerance() -> f64 {

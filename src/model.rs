@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     artifact::{Basis, Description, Float, View},
     error::{Error, Result, Status},
+    limits::{DEFAULT_MEMORY, MAX_ONNX_BYTES},
     memory::{out_of_memory, zeros},
     metadata::Metadata,
 };
@@ -21,6 +22,8 @@ pub struct ModelOptions {
     pub copy: bool,
     /// Compare the sidecar with the SHA-256 that the `.onnx` carries; reads the whole file.
     pub verify: bool,
+    /// Most bytes that a copy may take; 0: [`crate::limits::DEFAULT_MEMORY`].
+    pub memory_limit: u64,
 }
 
 /// An immutable opened artifact. Cloning shares it; any thread may use it at any time.
@@ -71,7 +74,7 @@ impl Model {
         let description = Description::parse(&read(path)?).map_err(|e| e.at(path.display()))?;
         let sidecar_path = path.with_file_name(&description.sidecar_name);
         let sidecar = if options.copy {
-            copy(&sidecar_path)?
+            copy(&sidecar_path, options)?
         } else {
             map(&sidecar_path)?
         };
@@ -92,7 +95,7 @@ impl Model {
     ) -> Result<Self> {
         let description = Description::parse(onnx).map_err(|e| e.at("artifact in memory"))?;
         let sidecar = if options.copy {
-            owned(sidecar.len(), |bytes| {
+            owned(sidecar.len(), options, |bytes| {
                 bytes.copy_from_slice(sidecar);
                 Ok(())
             })?
@@ -190,9 +193,11 @@ fn open_file(path: &Path) -> Result<(File, u64)> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let (mut file, _) = open_file(path)?;
+    let (file, _) = open_file(path)?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)
+    // A byte more than may be, which parsing then refuses.
+    file.take(MAX_ONNX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
         .map_err(|e| io_error(path, "read", &e))?;
     Ok(bytes)
 }
@@ -205,16 +210,32 @@ fn map(path: &Path) -> Result<Bytes> {
     Ok(Bytes::Mapped(map))
 }
 
-fn copy(path: &Path) -> Result<Bytes> {
+fn copy(path: &Path, options: &ModelOptions) -> Result<Bytes> {
     let (mut file, len) = open_file(path)?;
     let len = usize::try_from(len).map_err(|_| out_of_memory(usize::MAX))?;
-    owned(len, |bytes| {
+    owned(len, options, |bytes| {
         file.read_exact(bytes)
             .map_err(|e| io_error(path, "read", &e))
     })
 }
 
-fn owned(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Bytes> {
+fn owned(
+    len: usize,
+    options: &ModelOptions,
+    fill: impl FnOnce(&mut [u8]) -> Result<()>,
+) -> Result<Bytes> {
+    let limit = match options.memory_limit {
+        0 => DEFAULT_MEMORY,
+        limit => limit,
+    };
+    if len as u64 > limit {
+        return Err(Error::new(
+            Status::OutOfMemory,
+            format!(
+                "a copy of the sidecar takes {len} bytes, more than the {limit} of memory_limit;                  raise it, or map the file"
+            ),
+        ));
+    }
     let mut buffer = zeros::<u64>(len.div_ceil(size_of::<u64>()), 1)?;
     fill(&mut bytemuck::cast_slice_mut(&mut buffer)[..len])?;
     Ok(Bytes::Owned(buffer, len))

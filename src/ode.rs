@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    memory::{grow, out_of_memory},
+    memory::{float_bytes, grow, out_of_memory},
 };
 
 /// Most steps a fixed grid may have; far beyond what any flow needs, it bounds hostile input.
@@ -209,6 +209,13 @@ impl Workspace {
             grow(&mut self.times, rows)?;
         }
         Ok(())
+    }
+
+    /// Bytes that [`Workspace::reserve`] takes.
+    pub(crate) fn needed(method: Method, rows: usize, latent: usize) -> u64 {
+        let states = (method.stages() + 1).saturating_mul(rows);
+        // A row's time and step, where it has its own.
+        float_bytes(&[(states, latent)]).saturating_add(32 * rows as u64)
     }
 
     /// Bytes held.

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use crate::{
+    budget::Budget,
     decode::Decoder,
     error::{Error, Result, Status},
     guidance::{Guide, Guided, unconditional_row},
@@ -59,8 +60,11 @@ pub struct SamplerOptions {
     /// Threads; 0: as many as the machine has cores.
     pub threads: usize,
     /// Most networks generated at a time, 1 to [`MAX_BATCH`]; it bounds the workspace. 0: 64 a
-    /// thread.
+    /// thread, or as many as `memory_limit` allows.
     pub max_batch: usize,
+    /// Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
+    /// network; 0: [`crate::limits::DEFAULT_MEMORY`].
+    pub memory_limit: u64,
 }
 
 /// What a sampler chose and holds.
@@ -124,6 +128,7 @@ pub struct Sampler {
     decoder: Decoder,
     state: Box<[f32]>,
     max_batch: usize,
+    budget: Budget,
 }
 
 /// What one thread needs to integrate its share of a batch.
@@ -146,15 +151,19 @@ impl Sampler {
     /// A sampler over `model`, which it keeps alive.
     ///
     /// Errors: INVALID_ARGUMENT for an option out of range, RUNTIME_MISSING with what was tried,
-    /// RUNTIME_FAILED in ONNX Runtime's words, UNSUPPORTED for CUDA, OUT_OF_MEMORY.
+    /// RUNTIME_FAILED in ONNX Runtime's words, UNSUPPORTED for CUDA, OUT_OF_MEMORY where memory
+    /// ends or would pass the limit.
     pub fn new(model: &Model, options: &SamplerOptions) -> Result<Self> {
         let threads = limited("threads", options.threads, MAX_THREADS, cores)?;
+        let method = model.metadata().solver.method;
+        let budget = Budget::new(model, threads, options.memory_limit);
         let max_batch = limited("max_batch", options.max_batch, MAX_BATCH, || {
-            MAX_BATCH.min(threads * ROWS_A_THREAD)
+            budget.batch(method, MAX_BATCH.min(threads * ROWS_A_THREAD))
         })?;
         if options.device == Device::Cuda {
             return Err(unsupported("CUDA is not built yet; use DWF_DEVICE_CPU"));
         }
+        budget.check(method, max_batch)?;
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
         let session = Arc::new(Session::new(runtime, model)?);
         let lanes = threads.min(max_batch);
@@ -169,6 +178,7 @@ impl Sampler {
             decoder: Decoder::new(model, max_batch, threads)?,
             state: zeros(max_batch, model.latent())?,
             max_batch,
+            budget,
         };
         log::write(Level::Info, || format!("sampler: {:?}", sampler.info()));
         Ok(sampler)
@@ -208,6 +218,7 @@ impl Sampler {
         let layout = &model.metadata().layout;
         let mut output = output.into();
         let solver = self.check(&options)?;
+        self.budget.check(solver.method, self.max_batch)?;
         let guide = Guide::new(&model, options.condition, options.guidance, options.count)?;
         output.check(options.count, layout)?;
 
@@ -222,7 +233,7 @@ impl Sampler {
             .map(|rows| rows.len().div_ceil(self.share(rows.len())))
             .sum();
         let evaluations = call.solver.evaluations().unwrap_or(0) * call.guide.evaluations();
-        let meter = Meter::new((shares * evaluations) as u64);
+        let meter = Meter::new(shares.saturating_mul(evaluations) as u64);
         let mut callback = options.progress;
         for rows in batches(options.count, self.max_batch) {
             let callback: Option<Callback> = match &mut callback {

@@ -12,7 +12,7 @@ use prost::Message;
 use crate::{
     artifact::{Float, Weight, value},
     error::{Error, Result},
-    memory::zeros,
+    memory::{float_bytes, zeros},
     model::Model,
     ode::Velocity,
     runtime::{Runtime, check, runtime_failed},
@@ -137,6 +137,11 @@ impl Evaluator {
         })
     }
 
+    /// Bytes that the buffers of one will take.
+    pub(crate) fn needed(model: &Model, max_rows: usize) -> u64 {
+        float_bytes(&Buffers::columns(model).map(|columns| (max_rows, columns)))
+    }
+
     /// Length of a latent vector.
     pub(crate) fn latent(&self) -> usize {
         self.buffers.latent
@@ -232,20 +237,22 @@ impl Velocity for Evaluator {
 
 impl Buffers {
     fn new(model: &Model, max_rows: usize) -> Result<Self> {
-        let latent = model.latent();
-        let condition_size = model
-            .metadata()
-            .condition
-            .as_ref()
-            .map_or(0, |condition| condition.size());
+        let [t, x, condition, v] = Self::columns(model);
         Ok(Self {
-            latent,
-            condition_size,
-            t: zeros(max_rows, 1)?,
-            x: zeros(max_rows, latent)?,
-            condition: zeros(max_rows, condition_size)?,
-            v: zeros(max_rows, latent)?,
+            latent: x,
+            condition_size: condition,
+            t: zeros(max_rows, t)?,
+            x: zeros(max_rows, x)?,
+            condition: zeros(max_rows, condition)?,
+            v: zeros(max_rows, v)?,
         })
+    }
+
+    /// Columns of t, x, condition and v.
+    fn columns(model: &Model) -> [usize; 4] {
+        let condition = &model.metadata().condition;
+        let condition = condition.as_ref().map_or(0, |condition| condition.size());
+        [1, model.latent(), condition, model.latent()]
     }
 }
 

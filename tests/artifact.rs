@@ -54,7 +54,7 @@ fn every_damage_is_named() {
         for copy in [false, true] {
             let options = ModelOptions {
                 copy,
-                verify: false,
+                ..Default::default()
             };
             let result = Model::open(&path, &options);
             assert_error(result, &damage.what, damage.status, &damage.texts);
@@ -176,7 +176,7 @@ fn small() -> Fixture {
 fn verify_finds_a_flipped_bit() {
     let verify = ModelOptions {
         verify: true,
-        copy: false,
+        ..Default::default()
     };
     let folder = folder();
     let path = Fixture::default().write(folder.path());

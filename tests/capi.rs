@@ -52,13 +52,14 @@ fn workshop() -> Workshop {
         ..Default::default()
     };
     wild.write(workshop.path());
-    let nonsense = Fixture {
-        name: "nonsense",
+    let early = Fixture {
+        name: "early",
         ..Default::default()
     };
-    let mut nonsense = nonsense.build();
-    nonsense.graph().node[0].op_type = Some("Nonsense".into());
-    nonsense.write(workshop.path());
+    let mut early = early.build();
+    // Before ONNX had Gelu.
+    early.onnx.opset_import[0].version = Some(19);
+    early.write(workshop.path());
     workshop
 }
 

@@ -610,7 +610,12 @@ fn every_way_of_opening_gives_the_same_networks() {
     let folder = tempfile::tempdir().unwrap();
     let path = Fixture::default().write(folder.path());
     let generate = |model: Model| sample(&mut sampler(&model, 0), networks(3, 0, 2));
-    let open = |copy, verify| Model::open(&path, &ModelOptions { copy, verify }).unwrap();
+    let options = |copy, verify| ModelOptions {
+        copy,
+        verify,
+        ..Default::default()
+    };
+    let open = |copy, verify| Model::open(&path, &options(copy, verify)).unwrap();
     let mapped = generate(open(false, false));
     assert_eq!(generate(open(true, true)), mapped);
     assert_eq!(generate(open(false, true)), mapped);
@@ -618,8 +623,7 @@ fn every_way_of_opening_gives_the_same_networks() {
     let onnx = std::fs::read(&path).unwrap();
     let sidecar = std::fs::read(path.with_extension("safetensors")).unwrap();
     for copy in [false, true] {
-        let options = ModelOptions { copy, verify: true };
-        let model = Model::from_static(&onnx, aligned(&sidecar), &options).unwrap();
+        let model = Model::from_static(&onnx, aligned(&sidecar), &options(copy, true)).unwrap();
         assert_eq!(generate(model), mapped);
     }
 }
@@ -639,7 +643,7 @@ fn a_copy_survives_a_truncated_file() {
     let path = Fixture::default().write(folder.path());
     let copy = ModelOptions {
         copy: true,
-        verify: false,
+        ..Default::default()
     };
     let model = Model::open(&path, &copy).unwrap();
     let expected = sample(&mut sampler(&model, 0), networks(3, 0, 2));

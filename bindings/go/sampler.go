@@ -28,6 +28,7 @@ type SamplerOptions struct {
 	DeviceID    int    // which GPU
 	Threads     int    // 0: one a core
 	MaxBatch    int    // most networks generated at a time; bounds the workspace. 0: 64 a thread
+	MemoryLimit uint64 // most bytes it may take, with ONNX Runtime's part; 0: 4 GiB
 }
 
 // SamplerInfo is what a sampler chose and holds.
@@ -72,11 +73,12 @@ func (m *Model) NewSampler(options SamplerOptions) (*Sampler, error) {
 	}
 	defer m.handle.release()
 	opts := C.dwf_sampler_options{
-		struct_size: C.sizeof_dwf_sampler_options,
-		device:      C.uint32_t(options.Device),
-		device_id:   C.int32_t(options.DeviceID),
-		threads:     C.uint32_t(options.Threads),
-		max_batch:   C.uint32_t(options.MaxBatch),
+		struct_size:  C.sizeof_dwf_sampler_options,
+		device:       C.uint32_t(options.Device),
+		device_id:    C.int32_t(options.DeviceID),
+		threads:      C.uint32_t(options.Threads),
+		max_batch:    C.uint32_t(options.MaxBatch),
+		memory_limit: C.uint64_t(options.MemoryLimit),
 	}
 	if opts.onnxruntime, err = cString("ONNXRuntime", options.ONNXRuntime); err != nil {
 		return nil, err

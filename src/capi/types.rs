@@ -157,6 +157,8 @@ pub struct dwf_model_options {
     pub copy: u32,
     /// 1: compare the sidecar with the SHA-256 that the `.onnx` carries; reads the whole file.
     pub verify: u32,
+    /// Most bytes that a copy may take; 0: 4 GiB.
+    pub memory_limit: u64,
 }
 
 /// What an artifact says about itself. The strings live as long as the model.
@@ -243,8 +245,12 @@ pub struct dwf_sampler_options {
     pub device_id: i32,
     /// Threads; 0: one a core.
     pub threads: u32,
-    /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread.
+    /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread, or as many as
+    /// `memory_limit` allows.
     pub max_batch: u32,
+    /// Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
+    /// network; beyond it is OUT_OF_MEMORY. 0: 4 GiB.
+    pub memory_limit: u64,
 }
 
 /// What a sampler chose and holds. The strings live as long as the sampler.

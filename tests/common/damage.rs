@@ -5,8 +5,8 @@ use dwf::{
     condition::{Axis, Condition, ConditionSchema},
     metadata::BasisKind,
     onnx::{
-        AttributeProto, GraphProto, LOCATION_EXTERNAL, NodeProto, StringStringEntryProto,
-        ValueInfoProto, attribute_type, data_type,
+        AttributeProto, GraphProto, LOCATION_EXTERNAL, NodeProto, OperatorSetIdProto,
+        StringStringEntryProto, TensorProto, ValueInfoProto, attribute_type, data_type,
     },
 };
 use serde_json::json;
@@ -46,6 +46,7 @@ pub fn all() -> Vec<Damage> {
     all.condition();
     all.signature();
     all.external();
+    all.graph();
     all.sidecar();
     all.basis();
     all.0
@@ -58,6 +59,18 @@ impl Damages {
     /// Damage that is BAD_ARTIFACT and named by `texts`.
     fn bad(&mut self, what: &str, texts: &[&'static str], damage: impl Fn(&mut Artifact)) {
         self.add(Fixture::default(), what, Status::BadArtifact, texts, damage);
+    }
+
+    /// What this libdwf leaves to later ones.
+    fn unsupported(&mut self, what: &str, texts: &[&'static str], damage: impl Fn(&mut Artifact)) {
+        let texts = [&[ONNX], texts].concat();
+        self.add(
+            Fixture::default(),
+            what,
+            Status::Unsupported,
+            &texts,
+            damage,
+        );
     }
 
     fn add(
@@ -329,33 +342,6 @@ impl Damages {
             let offset: usize = a.weight().external("offset").unwrap().parse().unwrap();
             a.set_external("offset", &(offset + 1).to_string());
         });
-        // ONNX Runtime would open the file itself.
-        self.bad("an attribute in a file", &[ONNX, "constant", "file"], |a| {
-            let constant = constant(a);
-            a.graph().node.push(constant);
-        });
-        self.bad("a subgraph with a tensor in a file", &[ONNX, "file"], |a| {
-            let branch = AttributeProto {
-                name: Some("then_branch".into()),
-                g: Some(GraphProto {
-                    initializer: vec![a.weight().clone()],
-                    ..Default::default()
-                }),
-                ..Default::default()
-            };
-            a.graph().node[0].attribute.push(branch);
-        });
-        self.bad("a constant in a file in a subgraph", &[ONNX, "file"], |a| {
-            let branch = AttributeProto {
-                name: Some("then_branch".into()),
-                g: Some(GraphProto {
-                    node: vec![constant(a)],
-                    ..Default::default()
-                }),
-                ..Default::default()
-            };
-            a.graph().node[0].attribute.push(branch);
-        });
         self.bad("an initialiser twice", &[ONNX, "twice"], |a| {
             let copy = a.weight().clone();
             a.graph().initializer.push(copy);
@@ -369,17 +355,150 @@ impl Damages {
         self.bad("a shape that overflows", &[ONNX, "input.weight"], |a| {
             a.weight().dims = vec![i64::MAX, i64::MAX];
         });
-        self.bad("a transposed shape", &[SIDECAR, "input.weight"], |a| {
+    }
+
+    /// What ONNX Runtime must not see.
+    fn graph(&mut self) {
+        for (op, domain) in [
+            ("Loop", ""),
+            ("If", ""),
+            ("Scan", ""),
+            ("SequenceMap", ""),
+            ("RandomNormal", ""),
+            ("NonZero", ""),
+            ("QLinearMatMul", ""),
+            ("Gelu", "com.microsoft"),
+            ("EPContext", "com.microsoft"),
+            ("Add", "ai.onnx.ml"),
+            ("Nonsense", ""),
+        ] {
+            self.unsupported(&format!("{domain} {op}"), &["node 0", "node0"], |a| {
+                let node = &mut a.graph().node[0];
+                node.op_type = Some(op.into());
+                node.domain = Some(domain.into());
+            });
+        }
+        for (key, value) in [("attribute", "axis"), ("attribute", "then_branch")] {
+            self.unsupported(&format!("{key} {value}"), &["node 0", value], |a| {
+                a.graph().node[0].attribute = vec![AttributeProto {
+                    name: Some(value.into()),
+                    ..Default::default()
+                }];
+            });
+        }
+        self.unsupported("a subgraph as an axis", &["axis", "graph"], |a| {
+            let norms = a.graph().node.iter_mut();
+            let mut norms = norms.filter(|node| node.op_type() == "LayerNormalization");
+            norms.next().unwrap().attribute[0].g = Some(GraphProto::default());
+        });
+        // ONNX Runtime would open the file itself.
+        self.unsupported("a constant in a file", &["constant", "file"], |a| {
+            let constant = constant(a);
+            a.graph().node.push(constant);
+        });
+        let set = |domain: &str, version| OperatorSetIdProto {
+            domain: Some(domain.into()),
+            version: Some(version),
+        };
+        self.unsupported("operators of others", &["com.microsoft"], |a| {
+            a.onnx.opset_import.push(set("com.microsoft", 1));
+        });
+        for version in [0, 12, 99] {
+            self.unsupported(&format!("operator set {version}"), &["operator set"], |a| {
+                a.onnx.opset_import = vec![set("", version)];
+            });
+        }
+        self.bad("no operator set", &[ONNX, "operator set"], |a| {
+            a.onnx.opset_import.clear();
+        });
+        self.unsupported("a sum of integers", &["input 0", "float32"], |a| {
+            let one = TensorProto {
+                name: Some("one".into()),
+                dims: vec![1],
+                data_type: Some(data_type::INT64),
+                int64_data: vec![1],
+                ..Default::default()
+            };
+            a.graph().initializer.push(one);
+            let sum = node("Add", &["one", "one"], "two");
+            a.graph().node.insert(0, sum);
+        });
+        self.unsupported("a shape that the data decide", &["not a constant"], |a| {
+            a.graph().node.insert(0, node("Shape", &["x"], "sizes"));
+            a.graph().node.insert(1, node("Cast", &["sizes"], "floats"));
+            a.graph().node[1].attribute = vec![AttributeProto {
+                name: Some("to".into()),
+                i: Some(data_type::FLOAT.into()),
+                r#type: Some(attribute_type::INT),
+                ..Default::default()
+            }];
+            let reshape = node("Reshape", &["x", "floats"], "reshaped");
+            a.graph().node.insert(2, reshape);
+        });
+        self.bad("a value from nowhere", &[ONNX, "node 0", "nowhere"], |a| {
+            a.graph().node[0].input[0] = "nowhere".into();
+        });
+        self.bad("a loop", &[ONNX, "nothing before it"], |a| {
+            let last = a.graph().node.pop().unwrap();
+            a.graph().node.insert(0, last);
+        });
+        self.bad("a value made twice", &[ONNX, "twice"], |a| {
+            let again = a.graph().node[0].clone();
+            a.graph().node.push(again);
+        });
+        self.bad("an initialiser called x", &[ONNX, "'x'", "twice"], |a| {
+            a.weight().name = Some("x".into());
+        });
+        self.bad("no node that makes v", &[ONNX, "'v'"], |a| {
+            a.graph().node.pop();
+        });
+        self.bad("a v of another shape", &[ONNX, "'v'", "[n, 32]"], |a| {
+            // The output layer and its cast.
+            let kept = a.graph().node.len() - 2;
+            a.graph().node.truncate(kept);
+            let last = a.graph().node.last_mut().unwrap();
+            last.output = vec!["v".into()];
+        });
+        self.bad("a v that ignores its inputs", &[ONNX, "'v'"], |a| {
+            a.graph().node.last_mut().unwrap().output = vec!["w".into()];
+            a.graph().node.push(node("Neg", &["output.weight"], "v"));
+        });
+        self.bad("a transposed matrix", &[ONNX, "MatMul", "[n, 12]"], |a| {
             a.weight().dims.reverse();
         });
-        self.bad(
-            "another type than the sidecar's",
-            &[SIDECAR, "input.weight"],
-            |a| {
-                a.weight().data_type = Some(data_type::FLOAT);
-                a.weight().dims = vec![6, 32];
-            },
-        );
+        self.bad("a scale of another length", &[ONNX, "LayerNorm"], |a| {
+            let norms = a.graph().node.iter_mut();
+            let mut norms = norms.filter(|node| node.op_type() == "LayerNormalization");
+            norms.next().unwrap().input[1] = "norm1.weight".into();
+        });
+        self.bad("too many nodes", &[ONNX, "8193 nodes"], |a| {
+            let nodes = (0..8193).map(|i| node("Neg", &["x"], &format!("n{i}")));
+            a.graph().node = nodes.collect();
+        });
+        self.bad("too many messages", &[ONNX, "65536 messages"], |a| {
+            a.graph().node = vec![NodeProto::default(); 65_536];
+        });
+        self.bad("too many fields", &[ONNX, "524288 fields"], |a| {
+            a.graph().node[0].input = vec![String::new(); 524_288];
+        });
+        self.bad("too large a file", &[ONNX, "16777216 bytes"], |a| {
+            a.onnx.doc_string = Some("x".repeat(16 << 20));
+        });
+        self.bad("too much metadata", &[ONNX, "8388608"], |a| {
+            a.set_prop("dwf.more", &"x".repeat(8 << 20));
+        });
+        self.bad("a value of 2^80 elements", &[ONNX, "too large"], |a| {
+            let dims = vec![1 << 40, 1 << 40, 12];
+            a.graph().initializer.push(TensorProto {
+                name: Some("vast".into()),
+                dims: vec![dims.len() as i64],
+                data_type: Some(data_type::INT64),
+                int64_data: dims,
+                ..Default::default()
+            });
+            let expand = node("Expand", &["output.bias", "vast"], "expanded");
+            a.graph().node.insert(0, expand);
+        });
     }
 
     fn sidecar(&mut self) {
@@ -420,6 +539,18 @@ impl Damages {
             &[SIDECAR, "time1.weight", "missing"],
             |a| a.replace_in_header("time1.weight", "time9.weight"),
         );
+        self.bad("a header of gigabytes", &[SIDECAR, "16777216"], |a| {
+            a.sidecar[..8].copy_from_slice(&(1u64 << 32).to_le_bytes());
+        });
+        self.bad(
+            "a weight of another shape",
+            &[SIDECAR, "input.weight", "[32, 12]"],
+            |a| a.replace_in_header("\"shape\":[12,32]", "\"shape\":[32,12]"),
+        );
+        let entry = |dtype: &str, len| format!("\"dtype\":\"{dtype}\",\"shape\":[{len}]");
+        self.bad("a bias of another type", &[SIDECAR, ".bias", "F16"], |a| {
+            a.replace_in_header(&entry("F32", 32), &entry("F16", 64));
+        });
         self.bad("tensors off their alignment", &[SIDECAR, "aligned"], |a| {
             a.shift_data();
         });
@@ -452,6 +583,16 @@ impl Damages {
             &[SIDECAR, "basis.components", "[12, 148]"],
             |a| a.replace_in_header("\"shape\":[12,148]", "\"shape\":[148,12]"),
         );
+    }
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+        output: vec![output.to_owned()],
+        name: Some(output.to_owned()),
+        op_type: Some(op.to_owned()),
+        ..Default::default()
     }
 }
 

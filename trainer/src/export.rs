@@ -33,6 +33,7 @@ use crate::{
 pub const WHOLE: ModelOptions = ModelOptions {
     copy: false,
     verify: true,
+    memory_limit: 0,
 };
 
 /// What an artifact says beside its tensors.

@@ -23,6 +23,7 @@ namespace Dwf
             public UIntPtr struct_size;
             public uint copy;
             public uint verify;
+            public ulong memory_limit;
         }
 
         internal struct dwf_model_info
@@ -69,6 +70,7 @@ namespace Dwf
             public int device_id;
             public uint threads;
             public uint max_batch;
+            public ulong memory_limit;
         }
 
         internal struct dwf_sampler_info

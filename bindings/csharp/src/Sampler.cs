@@ -231,6 +231,8 @@ namespace Dwf
                     device_id = options.DeviceId,
                     threads = (uint)NotNegative(options.Threads, nameof(options.Threads)),
                     max_batch = (uint)NotNegative(options.MaxBatch, nameof(options.MaxBatch)),
+                    memory_limit =
+                        (ulong)NotNegative(options.MemoryLimit, nameof(options.MemoryLimit)),
                 };
                 DwfException.Check(
                     Native.dwf_sampler_new(

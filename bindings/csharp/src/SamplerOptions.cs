@@ -22,5 +22,10 @@ namespace Dwf
         /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread.
         /// </summary>
         public int MaxBatch { get; set; }
+
+        /// <summary>
+        /// Most bytes that the sampler may take, with ONNX Runtime's part. 0: 4 GiB.
+        /// </summary>
+        public long MemoryLimit { get; set; }
     }
 }

@@ -15,6 +15,7 @@ int main(void)
     FIELD(dwf_model_options, struct_size);
     FIELD(dwf_model_options, copy);
     FIELD(dwf_model_options, verify);
+    FIELD(dwf_model_options, memory_limit);
 
     STRUCT(dwf_model_info);
     FIELD(dwf_model_info, struct_size);
@@ -55,6 +56,7 @@ int main(void)
     FIELD(dwf_sampler_options, device_id);
     FIELD(dwf_sampler_options, threads);
     FIELD(dwf_sampler_options, max_batch);
+    FIELD(dwf_sampler_options, memory_limit);
 
     STRUCT(dwf_sampler_info);
     FIELD(dwf_sampler_info, struct_size);

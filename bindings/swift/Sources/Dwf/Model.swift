@@ -159,6 +159,7 @@ extension Model.Info {
 extension dwf_model_options {
     fileprivate init(copy: Bool, verify: Bool) {
         self.init(
-            struct_size: MemoryLayout<Self>.size, copy: copy ? 1 : 0, verify: verify ? 1 : 0)
+            struct_size: MemoryLayout<Self>.size, copy: copy ? 1 : 0, verify: verify ? 1 : 0,
+            memory_limit: 0)
     }
 }

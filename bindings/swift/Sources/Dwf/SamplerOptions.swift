@@ -14,16 +14,19 @@ extension Sampler {
         public var threads: Int?
         /// Most networks generated at a time; it bounds the workspace. `nil`: 64 a thread.
         public var maxBatch: Int?
+        /// Most bytes that it may take, with ONNX Runtime's part; `nil`: 4 GiB.
+        public var memoryLimit: Int?
 
         public init(
             onnxruntime: String? = nil, device: Device = .auto, deviceIndex: Int = 0,
-            threads: Int? = nil, maxBatch: Int? = nil
+            threads: Int? = nil, maxBatch: Int? = nil, memoryLimit: Int? = nil
         ) {
             self.onnxruntime = onnxruntime
             self.device = device
             self.deviceIndex = deviceIndex
             self.threads = threads
             self.maxBatch = maxBatch
+            self.memoryLimit = memoryLimit
         }
     }
 
@@ -73,6 +76,7 @@ extension Sampler.Options {
         options.device_id = Int32(exactly: deviceIndex) ?? .max
         options.threads = threads.map { UInt32(exactly: $0) ?? .max } ?? 0
         options.max_batch = maxBatch.map { UInt32(exactly: $0) ?? .max } ?? 0
+        options.memory_limit = memoryLimit.map { UInt64(exactly: $0) ?? .max } ?? 0
         guard let onnxruntime else { return body(&options) }
         return onnxruntime.withCString {
             options.onnxruntime = $0
