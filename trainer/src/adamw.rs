@@ -1,70 +1,137 @@
-//! AdamW over one flat parameter vector, in a single pass.
+//! AdamW over one flat parameter vector, in a single pass over memory.
+
+use rayon::prelude::*;
+use serde::Serialize;
 
 /// Loshchilov and Hutter, "Decoupled weight decay regularization" (ICLR 2019), with PyTorch's
 /// default betas and epsilon.
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
-    first: Vec<f32>,
-    second: Vec<f32>,
-    step: i32,
-    weight_decay: f32,
+    /// Running mean of the gradient.
+    pub first: Vec<f32>,
+    /// Running mean of its square.
+    pub second: Vec<f32>,
+    /// Steps done.
+    pub step: usize,
+}
+
+/// How one step is made.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// Learning rate.
+    pub rate: f32,
+    /// PyTorch's default is 0.01.
+    pub weight_decay: f32,
+    /// Weight of the parameters' moving average on its past.
+    pub average: f32,
+    /// The gradient is shortened to this norm if it is longer; infinite: never.
+    pub clip: f32,
 }
 
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
+/// Parameters that a thread takes at a time.
+const CHUNK: usize = 1 << 16;
 
 impl AdamW {
-    /// For `size` parameters. PyTorch's default weight decay is 0.01.
-    pub fn new(size: usize, weight_decay: f32) -> Self {
+    /// For `size` parameters.
+    pub fn new(size: usize) -> Self {
         Self {
             first: vec![0.0; size],
             second: vec![0.0; size],
             step: 0,
-            weight_decay,
         }
     }
 
-    /// One step; `average`, the exponential moving average of the parameters, follows with
-    /// weight `decay` on its past.
+    /// One step; `average`, the exponential moving average of the parameters, follows. Returns
+    /// the gradient's norm before clipping.
     pub fn step(
         &mut self,
         parameters: &mut [f32],
         gradient: &[f32],
         average: &mut [f32],
-        learning_rate: f32,
-        decay: f32,
-    ) {
+        step: Step,
+    ) -> f32 {
         self.step += 1;
-        let correction = |beta: f32| 1.0 - f64::from(beta).powi(self.step);
-        let rate = (f64::from(learning_rate) / correction(BETA1)) as f32;
+        let norm = norm(gradient);
+        let shorten = if norm > step.clip {
+            step.clip / norm
+        } else {
+            1.0
+        };
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
+        let rate = (f64::from(step.rate) / correction(BETA1)) as f32;
         let scale = (1.0 / correction(BETA2).sqrt()) as f32;
-        let shrink = 1.0 - learning_rate * self.weight_decay;
-        let moments = self.first.iter_mut().zip(&mut self.second);
-        let values = parameters.iter_mut().zip(average).zip(gradient);
-        for (((parameter, average), g), (first, second)) in values.zip(moments) {
-            *first += (1.0 - BETA1) * (g - *first);
-            *second += (1.0 - BETA2) * (g * g - *second);
-            *parameter = *parameter * shrink - rate * *first / (second.sqrt() * scale + EPSILON);
-            *average += (1.0 - decay) * (*parameter - *average);
-        }
+        let shrink = 1.0 - step.rate * step.weight_decay;
+        let chunks = parameters
+            .par_chunks_mut(CHUNK)
+            .zip(average.par_chunks_mut(CHUNK))
+            .zip(gradient.par_chunks(CHUNK))
+            .zip(self.first.par_chunks_mut(CHUNK))
+            .zip(self.second.par_chunks_mut(CHUNK));
+        chunks.for_each(|((((parameters, average), gradient), first), second)| {
+            let values = parameters.iter_mut().zip(average).zip(gradient);
+            for (((parameter, average), g), (first, second)) in
+                values.zip(first.iter_mut().zip(second))
+            {
+                let g = g * shorten;
+                *first += (1.0 - BETA1) * (g - *first);
+                *second += (1.0 - BETA2) * (g * g - *second);
+                *parameter =
+                    *parameter * shrink - rate * *first / (second.sqrt() * scale + EPSILON);
+                *average += (1.0 - step.average) * (*parameter - *average);
+            }
+        });
+        norm
     }
+}
+
+/// The Euclidean norm; its sums do not depend on the number of threads.
+fn norm(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let square = |chunk: &[f32]| -> f64 {
+        let mut sums = [0f32; LANES];
+        let parts = chunk.chunks_exact(LANES);
+        let rest: f32 = parts.remainder().iter().map(|x| x * x).sum();
+        for part in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x * x);
+        }
+        sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + f64::from(rest)
+    };
+    let sums: Vec<f64> = values.par_chunks(CHUNK).map(square).collect();
+    sums.iter().sum::<f64>().sqrt() as f32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Gradients of two steps, the second longer than the clip.
+    const GRADIENTS: [[f32; 2]; 2] = [[0.5, -1.0], [0.25, 3.0]];
+
     #[test]
     fn two_steps_are_those_of_the_definition() {
         let (mut p, mut average) = ([1.0f32, -2.0], [0.0f32, 0.0]);
-        let gradients = [[0.5f32, -1.0], [0.25, 3.0]];
-        let mut adam = AdamW::new(2, 0.01);
+        let mut adam = AdamW::new(2);
+        let step = Step {
+            rate: 0.1,
+            weight_decay: 0.01,
+            average: 0.0,
+            clip: 2.0,
+        };
         let mut expected = [1.0f64, -2.0];
         let (mut m, mut v) = ([0.0f64; 2], [0.0f64; 2]);
-        for (t, gradient) in gradients.iter().enumerate() {
-            adam.step(&mut p, gradient, &mut average, 0.1, 0.0);
+        for (t, gradient) in GRADIENTS.iter().enumerate() {
+            let norm = adam.step(&mut p, gradient, &mut average, step);
+            let length = gradient
+                .iter()
+                .map(|g| f64::from(*g).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            assert!((f64::from(norm) - length).abs() < 1e-6);
             for i in 0..2 {
-                let g = f64::from(gradient[i]);
+                let g = f64::from(gradient[i]) * (2.0 / length).min(1.0);
                 m[i] = 0.9 * m[i] + 0.1 * g;
                 v[i] = 0.999 * v[i] + 0.001 * g * g;
                 let corrected_m = m[i] / (1.0 - 0.9f64.powi(t as i32 + 1));

@@ -122,6 +122,7 @@ pub fn zoo(count: usize, seed: u64, done: impl Fn() + Sync) -> Zoo {
         mlp,
         layout,
         weights,
+        files: Vec::new(),
     }
 }
 

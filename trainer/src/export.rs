@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -10,6 +11,7 @@ use std::{
 use dwf::{
     ModelOptions,
     artifact::Description,
+    condition::Condition,
     layout::Layout,
     metadata::{DefaultSolver, Distribution, Metadata, Source, basis_tensor},
     onnx::{
@@ -18,14 +20,16 @@ use dwf::{
     },
 };
 use half::f16;
+use memmap2::Mmap;
 use prost::Message;
-use sha2::{Digest, Sha256};
+use safetensors::Dtype;
 
 use crate::{
-    error::{Result, invalid},
+    components::Precision,
+    error::{Result, invalid, io},
     files::{self, Staging},
     latent::Basis,
-    sidecar::{Sidecar, SidecarFile, hex, is_sidecar},
+    sidecar::{Sidecar, Written, is_sidecar},
     velocity::{Velocity, VelocityTensor},
 };
 
@@ -43,6 +47,8 @@ pub struct About {
     pub layout: Layout,
     /// Standard deviation of the noise that trajectories start from.
     pub source_std: f64,
+    /// What its conditions are, if it takes any.
+    pub condition: Option<Condition>,
     /// The default solver.
     pub solver: DefaultSolver,
     /// Who made the artifact from what.
@@ -80,10 +86,20 @@ pub fn stage(
     basis: &Basis,
     about: &About,
 ) -> Result<()> {
+    check(velocity, basis, about)?;
     let sidecar_path = sidecar_path(name.as_ref())?;
     let sidecar_name = sidecar_path.to_string_lossy();
-    let (onnx, sidecar) = encode(&sidecar_name, velocity, basis, about)?;
-    staging.write(&*sidecar_name, &sidecar)?;
+    let mut file = staging.create(&*sidecar_name)?;
+    let written = sidecar(velocity, basis)
+        .write(&mut file)
+        .map_err(io("write", staging.target()))?;
+    let onnx = encode(&sidecar_name, velocity, basis, about, &written);
+    // What is written is what libdwf reads.
+    let path = staging.path(&*sidecar_name);
+    let file = File::open(&path).map_err(io("read", &path))?;
+    // SAFETY: the file was just written, to a folder of this process's own.
+    let sidecar = unsafe { Mmap::map(&file) }.map_err(io("map", &path))?;
+    Description::parse(&onnx)?.basis(&sidecar)?;
     staging.write(name, &onnx)
 }
 
@@ -118,33 +134,29 @@ pub fn sidecar_path(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The bytes of both files.
+fn sidecar<'a>(velocity: &Velocity, basis: &'a Basis) -> Sidecar<'a> {
+    let mut sidecar = Sidecar::default();
+    add_basis(&mut sidecar, basis);
+    for tensor in velocity.tensors() {
+        let values = &velocity.weights[tensor.range.clone()];
+        add_weight(&mut sidecar, &tensor, values);
+    }
+    sidecar
+}
+
+/// The bytes of the ONNX file.
 fn encode(
     sidecar_name: &str,
     velocity: &Velocity,
     basis: &Basis,
     about: &About,
-) -> Result<(Vec<u8>, Vec<u8>)> {
-    check(velocity, basis, about)?;
-    let tensors = velocity.tensors();
-    let mut sidecar = Sidecar::default();
-    add_basis(&mut sidecar, basis);
-    for tensor in &tensors {
-        add_weight(
-            &mut sidecar,
-            tensor,
-            &velocity.weights[tensor.range.clone()],
-        );
-    }
-    let SidecarFile {
-        bytes: sidecar,
-        ranges,
-        pair,
-    } = sidecar.finish();
+    sidecar: &Written,
+) -> Vec<u8> {
     let mut graph = velocity.graph();
-    graph.initializer = tensors
+    graph.initializer = velocity
+        .tensors()
         .iter()
-        .map(|tensor| external(tensor, sidecar_name, &ranges[tensor.name]))
+        .map(|tensor| external(tensor, sidecar_name, &sidecar.ranges[&tensor.name]))
         .collect();
     let metadata = Metadata {
         layout: about.layout.clone(),
@@ -153,14 +165,14 @@ fn encode(
             distribution: Distribution::Normal,
             std: about.source_std,
         },
-        condition: None,
+        condition: about.condition.clone(),
         solver: about.solver,
-        sidecar_sha256: hex(&Sha256::digest(&sidecar)),
-        pair,
+        sidecar_sha256: sidecar.sha256.clone(),
+        pair: sidecar.pair.clone(),
         provenance: about.provenance.clone(),
         quality: about.quality.clone(),
     };
-    let onnx = ModelProto {
+    ModelProto {
         // ONNX 1.15, the first with opset 20.
         ir_version: Some(9),
         producer_name: Some("dwf-trainer".into()),
@@ -173,18 +185,19 @@ fn encode(
         }],
         metadata_props: metadata.to_props(),
     }
-    .encode_to_vec();
-    // What is written is what libdwf reads.
-    Description::parse(&onnx)?.basis(&sidecar)?;
-    Ok((onnx, sidecar))
+    .encode_to_vec()
 }
 
 fn check(velocity: &Velocity, basis: &Basis, about: &About) -> Result<()> {
-    if velocity.latent != basis.latent() || basis.weights() != about.layout.len() {
+    let conditions = about.condition.as_ref().map_or(0, Condition::size);
+    if (velocity.shape.latent, velocity.shape.condition) != (basis.latent(), conditions)
+        || basis.weights() != about.layout.len()
+    {
         return Err(invalid(format!(
-            "a velocity over {} latents, a basis from {} latents to {} weights and a layout of {} \
-             weights do not fit together",
-            velocity.latent,
+            "a velocity over {} latents and {} conditions, {conditions} conditions, a basis from \
+             {} latents to {} weights and a layout of {} weights do not fit together",
+            velocity.shape.latent,
+            velocity.shape.condition,
             basis.latent(),
             basis.weights(),
             about.layout.len()
@@ -202,7 +215,7 @@ fn check(velocity: &Velocity, basis: &Basis, about: &About) -> Result<()> {
     Ok(())
 }
 
-fn add_basis(sidecar: &mut Sidecar, basis: &Basis) {
+fn add_basis<'a>(sidecar: &mut Sidecar<'a>, basis: &'a Basis) {
     if let Basis::Linear {
         components,
         mean,
@@ -210,7 +223,12 @@ fn add_basis(sidecar: &mut Sidecar, basis: &Basis) {
     } = basis
     {
         let shape = [scale.len(), mean.len()];
-        sidecar.add_f16(basis_tensor::COMPONENTS, &shape, components.iter().copied());
+        let dtype = match components.precision() {
+            Precision::Half => Dtype::F16,
+            Precision::Single => Dtype::F32,
+        };
+        let bytes = components.bytes().into();
+        sidecar.add(basis_tensor::COMPONENTS, dtype, &shape, bytes);
     }
     if let Basis::Diagonal { mean, scale } | Basis::Linear { mean, scale, .. } = basis {
         sidecar.add_f32(basis_tensor::MEAN, &[mean.len()], mean);
@@ -219,12 +237,12 @@ fn add_basis(sidecar: &mut Sidecar, basis: &Basis) {
 }
 
 /// Matrices in half precision, vectors in single.
-fn add_weight(sidecar: &mut Sidecar, tensor: &VelocityTensor, values: &[f32]) {
+fn add_weight(sidecar: &mut Sidecar<'_>, tensor: &VelocityTensor, values: &[f32]) {
     if tensor.is_matrix() {
         let values = values.iter().map(|value| f16::from_f32(*value));
-        sidecar.add_f16(tensor.name, &tensor.shape, values);
+        sidecar.add_f16(&tensor.name, &tensor.shape, values);
     } else {
-        sidecar.add_f32(tensor.name, &tensor.shape, values);
+        sidecar.add_f32(&tensor.name, &tensor.shape, values);
     }
 }
 
@@ -236,7 +254,7 @@ fn external(tensor: &VelocityTensor, location: &str, bytes: &Range<usize>) -> Te
         data_type::FLOAT
     };
     TensorProto {
-        name: Some(tensor.name.into()),
+        name: Some(tensor.name.clone()),
         dims: tensor.shape.iter().map(|dim| *dim as i64).collect(),
         data_type: Some(float),
         data_location: Some(LOCATION_EXTERNAL),

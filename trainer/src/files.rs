@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -54,6 +54,19 @@ impl Staging {
     pub fn write(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
         let _unfinished = unfinished();
         fs::write(self.path(name), bytes).map_err(io("write", &self.target))
+    }
+
+    /// A new file, for one that is written piece by piece.
+    ///
+    /// Errors: IO, naming the target.
+    pub fn create(&self, name: impl AsRef<Path>) -> Result<File> {
+        let _unfinished = unfinished();
+        File::create(self.path(name)).map_err(io("write", &self.target))
+    }
+
+    /// What it is all for.
+    pub fn target(&self) -> &Path {
+        &self.target
     }
 
     /// Moves the files called like `targets` to their final places.

@@ -4,24 +4,113 @@
 //! straight paths: x_t = (1 - t) x_0 + t x_1 from noise x_0 to a network's latent x_1, and the
 //! velocity x_1 - x_0 as the target.
 //!
-//! A zoo has fewer networks than a network has weights, and a flow trained on the bare points
-//! learns to return them. So the end points are mixed: x_1 = cos(a) p + sin(a) q for two latents
-//! p, q of the zoo and a random angle a. In whitened coordinates such arcs keep the zoo's mean
-//! and covariance, and turn its N points into N (N - 1) arcs.
+//! Which moment of a training is kept: the loss on held-out networks says how well *these* are
+//! predicted, and on a small zoo it is lowest long before samples are good. So the samples
+//! themselves are measured, [`CHECKS`] times in a training: by their spread and, where there is
+//! validation data, by the task. Test data never takes part.
+
+mod state;
 
 use std::f32::consts::PI;
 
-use crate::{adamw::AdamW, random::Random, velocity::Velocity};
+use dwf::ode::{Grid, Method, Solver, Workspace, integrate};
+use serde::Serialize;
+
+pub use self::state::State;
+use crate::{
+    adamw::Step,
+    error::{Error, Result, Status, invalid},
+    path::{Batch, Latents, PathOptions, Target},
+    random::Random,
+    velocity::{Device, Points, Shape, Velocity},
+};
 
 /// How to train.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FlowOptions {
     /// Everything random follows from it.
     pub seed: u64,
+    /// Which training of a run it is: 0, or the round of straightening.
+    pub round: usize,
     /// Optimiser steps.
     pub steps: usize,
-    /// h of the velocity network, even.
-    pub width: usize,
+    /// How batches are drawn.
+    pub path: PathOptions,
+    /// The optimiser at its peak; the rate rises to it linearly and falls to zero as a cosine.
+    pub step: Step,
+    /// Which moment of the training is kept.
+    pub keep: Keep,
+    /// Where it runs.
+    #[serde(skip)]
+    pub device: Device,
+}
+
+/// Which moment of a training is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The check whose samples are best, see [`Quality::better`]; the last without a score.
+    Quality,
+    /// The check with the lowest loss on held-out networks; training stops when it has risen for
+    /// a while.
+    HeldOutLoss,
+    /// The last.
+    Last,
+}
+
+/// What a flow is trained on, and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// The paths to learn.
+    pub target: Target<'a>,
+    /// Networks that the loss is watched on; may be none.
+    pub held_out: &'a Latents,
+    /// The network before training.
+    pub start: &'a Velocity,
+}
+
+/// How good samples of a flow are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Quality {
+    /// Median over the coordinates of generated / zoo standard deviation.
+    pub std_ratio: f64,
+    /// Fraction of the samples that are nearly one of the zoo's networks.
+    pub near_copies: f64,
+    /// By how much their mean score on validation data is below the zoo's, relative to it; 0 if
+    /// it is not.
+    pub shortfall: Option<f64>,
+}
+
+impl Quality {
+    /// Shortfalls that differ by less than this are the same: 64 samples tell no more.
+    const SHORTFALL_STEP: f64 = 0.002;
+    /// What samples must keep of the zoo's spread, and the near copies they may contain.
+    const LEAST_STD_RATIO: f64 = 0.75;
+    const MOST_NEAR_COPIES: f64 = 0.05;
+
+    /// Whether these samples are better: first those that are spread and new enough, then by
+    /// their shortfall in steps of 0.2 %, then by how near their spread is to the zoo's.
+    pub fn better(&self, other: &Self) -> bool {
+        self.rank() < other.rank()
+    }
+
+    fn rank(&self) -> (bool, i64, f64) {
+        let sound =
+            self.std_ratio >= Self::LEAST_STD_RATIO && self.near_copies <= Self::MOST_NEAR_COPIES;
+        let shortfall = self.shortfall.unwrap_or(0.0) / Self::SHORTFALL_STEP;
+        (!sound, shortfall as i64, self.std_ratio.ln().abs())
+    }
+}
+
+/// One look at a training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// Steps done.
+    pub step: usize,
+    /// Mean square a coordinate on the held-out networks; `None` without any.
+    pub held_out_loss: Option<f64>,
+    /// Of the samples.
+    pub quality: Quality,
 }
 
 /// A trained flow.
@@ -29,8 +118,10 @@ pub struct FlowOptions {
 pub struct Flow {
     /// Its velocity network, with the moving average of the weights.
     pub velocity: Velocity,
-    /// Its loss on the held-out latents.
-    pub held_out: HeldOutLoss,
+    /// The step that it is from.
+    pub step: usize,
+    /// The loss on the held-out networks, if there are any.
+    pub held_out: Option<HeldOutLoss>,
 }
 
 /// The loss on the held-out latents, mean square a coordinate, during a training: it falls while
@@ -44,26 +135,8 @@ pub struct HeldOutLoss {
     pub lowest: f64,
     /// The step after which it was seen; 0 if the flow was never better than standing still.
     pub lowest_step: usize,
-    /// That of the trained flow.
-    pub last: f64,
-}
-
-impl HeldOutLoss {
-    fn untrained(loss: f64) -> Self {
-        Self {
-            standing_still: loss,
-            lowest: loss,
-            lowest_step: 0,
-            last: loss,
-        }
-    }
-
-    fn see(&mut self, loss: f64, step: usize) {
-        self.last = loss;
-        if loss < self.lowest {
-            (self.lowest, self.lowest_step) = (loss, step);
-        }
-    }
+    /// That of the flow that was kept.
+    pub kept: f64,
 }
 
 /// What training reports after every step.
@@ -73,33 +146,33 @@ pub struct Progress {
     pub step: usize,
     /// Loss of this step's batch.
     pub loss: f32,
-    /// Newest loss on the held-out latents.
-    pub held_out_loss: f64,
+    /// The newest check.
+    pub check: Option<Check>,
+    /// Whether that check was made after this step.
+    pub checked: bool,
 }
 
-/// Standard deviation of the noise that trajectories start from: that of the whitened latents.
-pub const SOURCE_STD: f64 = 1.0;
-
-const BATCH: usize = 64;
-const PEAK_RATE: f32 = 3e-3;
-const WARM_UP: usize = 100;
-const WEIGHT_DECAY: f32 = 0.01;
-/// The average's weight on its past: it spans about the last thousand steps.
-const AVERAGE_DECAY: f32 = 0.999;
-/// Range of the mixing angle in radians, 20 to 45 degrees: from clearly off the first network to
-/// half way to the second.
-const ANGLES: [f32; 2] = [PI / 9.0, PI / 4.0];
-/// Checks of the held-out loss in a training.
-const CHECKS: usize = 50;
-/// Draws of noise and time for each held-out latent.
-const HELD_OUT_DRAWS: usize = 32;
-
-/// For [`memory`]: copies of the weights, and layers of a batch kept for its gradient.
-const WEIGHT_COPIES: usize = 8;
-const KEPT_LAYERS: usize = 4;
-
+/// Looks at a training.
+pub const CHECKS: usize = 40;
 /// The number of steps that is used by default.
 pub const DEFAULT_STEPS: usize = 8_000;
+/// Networks that are sampled for a check.
+pub const CHECK_NETWORKS: usize = 64;
+
+const WARM_UP: usize = 100;
+/// Draws of noise and time for each held-out latent.
+const HELD_OUT_DRAWS: usize = 32;
+/// Checks without a new lowest held-out loss after which [`Keep::HeldOutLoss`] stops.
+const PATIENCE: usize = 8;
+/// Samples that keep less than this of the zoo's spread, twice in succession, have collapsed.
+const COLLAPSED: f64 = 0.1;
+/// Random streams beside that of the network's initialisation: a check's, and one a step.
+const CHECK_STREAM: u64 = 1;
+const STEP_STREAMS: u64 = 1 << 40;
+
+/// For [`memory`]: copies of the weights, and layers of a batch kept for its gradient.
+const WEIGHT_COPIES: usize = 10;
+const KEPT_LAYERS: usize = 6;
 
 /// The width that is used by default: enough to pass a latent through twice over, in steps of 64.
 pub fn default_width(latent: usize) -> usize {
@@ -108,119 +181,201 @@ pub fn default_width(latent: usize) -> usize {
 
 /// Bytes that training takes at its peak, roughly: the weights with their gradients, moments,
 /// average and copies, and what the layers make of all `held_out` networks' draws at once.
-pub fn memory(latent: usize, width: usize, held_out: usize) -> usize {
-    let weights = WEIGHT_COPIES * Velocity::weight_count(latent, width);
-    let rows = HELD_OUT_DRAWS * held_out + KEPT_LAYERS * BATCH;
-    size_of::<f32>() * (weights + rows * (4 * latent + 4 * width))
+pub fn memory(shape: &Shape, batch: usize, held_out: usize) -> usize {
+    let weights = WEIGHT_COPIES * shape.weight_count();
+    let rows = HELD_OUT_DRAWS * held_out + KEPT_LAYERS * batch;
+    size_of::<f32>() * (weights + rows * (4 * shape.latent + 4 * shape.width))
 }
 
-/// Trains on the latents `training` and measures on the latents `held_out` (both [count, latent]
-/// row-major, of at least two and one). The same arguments give the same bits on the same machine.
+/// Trains, from `state` if there is one of the same task and options. The same arguments give
+/// the same bits on the same machine, in one go or resumed. `judge` measures samples of the flow;
+/// `progress` is told after every step and may stop the training by an error, with the state to
+/// resume from.
+///
+/// Errors: those of `judge` and `progress`; DIVERGED if the loss is not finite or the samples
+/// collapse.
 pub fn train(
-    training: &[f32],
-    held_out: &[f32],
-    latent: usize,
+    task: &Task<'_>,
     options: &FlowOptions,
-    mut progress: impl FnMut(Progress),
-) -> Flow {
-    let mut velocity = Velocity::untrained(latent, options.width, options.seed);
-    let check = Batch::check(held_out, latent, &mut Random::new(options.seed, 1));
-    let mut random = Random::new(options.seed, 2);
-    let mut average = velocity.clone();
-    let mut adamw = AdamW::new(velocity.weights.len(), WEIGHT_DECAY);
-    let mut gradient = vec![0.0; velocity.weights.len()];
-    let mut loss_held_out = HeldOutLoss::untrained(check.loss(&average));
+    state: Option<State>,
+    judge: &mut dyn FnMut(&Velocity) -> Result<Quality>,
+    progress: &mut dyn FnMut(&State, Progress) -> Result<()>,
+) -> Result<Flow> {
+    let held_out = HeldOut::new(task.held_out, options);
+    let mut state = state.unwrap_or_else(|| State::new(task.start, held_out.loss(task.start)));
+    let mut gradient = vec![0.0; state.velocity.weights.len()];
+    let size = task.start.shape.latent;
     let every = options.steps.div_ceil(CHECKS).max(1);
-    for step in 1..=options.steps {
-        let Batch { x, t, target } = Batch::draw(training, latent, &mut random);
-        let loss = velocity.loss_gradient(x, t, target, &mut gradient);
-        // An average of few steps must not remember the untrained network.
-        let decay = AVERAGE_DECAY.min(step as f32 / (step as f32 + 10.0));
-        let rate = rate(step, options.steps);
-        adamw.step(
-            &mut velocity.weights,
-            &gradient,
-            &mut average.weights,
-            rate,
-            decay,
-        );
-        if step % every == 0 || step == options.steps {
-            loss_held_out.see(check.loss(&average), step);
+    while state.step() < options.steps && !state.exhausted(options.keep) {
+        let step = state.step() + 1;
+        let stream = STEP_STREAMS + ((options.round as u64) << 32) + step as u64;
+        let mut random = Random::new(options.seed, stream);
+        let Batch { points, velocity } = Batch::draw(task.target, size, &options.path, &mut random);
+        let loss = state
+            .velocity
+            .loss_gradient(points, velocity, &mut gradient, options.device);
+        if !loss.is_finite() {
+            return Err(Error::new(
+                Status::Diverged,
+                format!("training diverged: the loss is {loss} at step {step}; lower --rate"),
+            ));
         }
-        progress(Progress {
+        state.advance(&gradient, options);
+        let checked = step % every == 0 || step == options.steps;
+        if checked {
+            let check = Check {
+                step,
+                held_out_loss: held_out.loss(&state.average),
+                quality: judge(&state.average)?,
+            };
+            state.see(check, options.keep)?;
+        }
+        let check = state.checks().last().copied();
+        let at = Progress {
             step,
             loss,
-            held_out_loss: loss_held_out.last,
-        });
+            check,
+            checked,
+        };
+        progress(&state, at)?;
     }
-    Flow {
-        velocity: average,
-        held_out: loss_held_out,
+    Ok(state.finish())
+}
+
+/// Carries noise along a velocity: latents [count, size] from noise of the same shape, under
+/// `conditions` [count, condition].
+///
+/// Errors: those of the integration.
+pub fn carry(
+    velocity: &Velocity,
+    noise: Vec<f32>,
+    conditions: &[f32],
+    solver: &Solver,
+    source_std: f64,
+    device: Device,
+) -> Result<Vec<f32>> {
+    let size = velocity.shape.latent;
+    let mut state = noise;
+    let mut evaluate = |t: &[f32], x: &[f32], v: &mut [f32]| {
+        let points = Points {
+            x: x.to_vec(),
+            t: t.repeat(x.len() / size / t.len()),
+            condition: conditions.to_vec(),
+        };
+        v.copy_from_slice(&velocity.evaluate(points, device));
+        Ok(())
+    };
+    let workspace = &mut Workspace::default();
+    integrate(
+        &mut evaluate,
+        solver,
+        source_std,
+        size,
+        &mut state,
+        workspace,
+    )?;
+    Ok(state)
+}
+
+/// Latents of [`CHECK_NETWORKS`] samples, always from the same noise, under the conditions of
+/// the zoo's networks in turn.
+///
+/// Errors: those of the integration.
+pub fn sample(velocity: &Velocity, zoo: &Latents, options: &FlowOptions) -> Result<Vec<f32>> {
+    let noise = Random::new(options.seed, CHECK_STREAM)
+        .normal(CHECK_NETWORKS * zoo.size, options.path.source_std);
+    let conditions: Vec<f32> = match &zoo.conditions {
+        Some(known) => (0..CHECK_NETWORKS)
+            .flat_map(|i| known.row(i % zoo.count()))
+            .copied()
+            .collect(),
+        None => Vec::new(),
+    };
+    let grid = grid(options.path.source_std);
+    let solver = Solver::fixed(Method::Midpoint, 16, grid);
+    let std = options.path.source_std;
+    carry(velocity, noise, &conditions, &solver, std, options.device)
+}
+
+/// Where the steps of a solver should lie for this source.
+pub fn grid(source_std: f64) -> Grid {
+    if source_std < 0.5 {
+        Grid::Stretched
+    } else {
+        Grid::Uniform
     }
 }
 
-/// Linear warm-up, then a cosine to zero.
+/// The held-out networks, with noise and times that stay the same.
+struct HeldOut {
+    batch: Option<Batch>,
+    device: Device,
+}
+
+impl HeldOut {
+    fn new(latents: &Latents, options: &FlowOptions) -> Self {
+        let mut random = Random::new(options.seed, CHECK_STREAM);
+        let std = options.path.source_std;
+        let batch =
+            (latents.count() > 0).then(|| Batch::check(latents, HELD_OUT_DRAWS, std, &mut random));
+        Self {
+            batch,
+            device: options.device,
+        }
+    }
+
+    fn loss(&self, velocity: &Velocity) -> Option<f64> {
+        let batch = self.batch.as_ref()?;
+        let v = velocity.evaluate(batch.points.clone(), self.device);
+        let squares = v.iter().zip(&batch.velocity);
+        let squares = squares.map(|(v, target)| f64::from(v - target).powi(2));
+        Some(squares.sum::<f64>() / batch.velocity.len() as f64)
+    }
+}
+
+/// Linear warm-up, then a cosine to zero: the rate of `step`, relative to the peak.
 fn rate(step: usize, steps: usize) -> f32 {
     let warm_up = WARM_UP.min(steps / 10 + 1);
     if step <= warm_up {
-        return PEAK_RATE * step as f32 / warm_up as f32;
+        return step as f32 / warm_up as f32;
     }
     let fraction = (step - warm_up) as f32 / (steps - warm_up) as f32;
-    PEAK_RATE * 0.5 * (1.0 + (PI * fraction).cos())
+    0.5 * (1.0 + (PI * fraction).cos())
 }
 
-/// Points on paths: x_t [count, latent], t [count], and the velocities there [count, latent].
-struct Batch {
-    x: Vec<f32>,
-    t: Vec<f32>,
-    target: Vec<f32>,
-}
-
-impl Batch {
-    /// Mixed pairs of latents (at least two), fresh noise, uniform times.
-    fn draw(latents: &[f32], latent: usize, random: &mut Random) -> Self {
-        let mut ends = Vec::with_capacity(BATCH * latent);
-        for _ in 0..BATCH {
-            let [p, q] = random
-                .pair(latents.len() / latent)
-                .map(|i| &latents[i * latent..][..latent]);
-            let angle = ANGLES[0] + (ANGLES[1] - ANGLES[0]) * random.uniform();
-            let (sin, cos) = angle.sin_cos();
-            ends.extend(p.iter().zip(q).map(|(p, q)| cos * p + sin * q));
-        }
-        Self::towards(ends, latent, random)
-    }
-
-    /// Every latent as it is, several times.
-    fn check(latents: &[f32], latent: usize, random: &mut Random) -> Self {
-        Self::towards(latents.repeat(HELD_OUT_DRAWS), latent, random)
-    }
-
-    /// From noise to `ends`, each path at a uniform time.
-    fn towards(ends: Vec<f32>, latent: usize, random: &mut Random) -> Self {
-        let t: Vec<f32> = (0..ends.len() / latent).map(|_| random.uniform()).collect();
-        let mut x = vec![0.0; ends.len()];
-        random.fill_normal(&mut x);
-        let mut target = ends;
-        let rows = x
-            .chunks_exact_mut(latent)
-            .zip(target.chunks_exact_mut(latent));
-        for ((x, target), t) in rows.zip(&t) {
-            for (x, target) in x.iter_mut().zip(target) {
-                *target -= *x;
-                *x += t * *target;
-            }
-        }
-        Self { x, t, target }
-    }
-
-    /// Mean squared error of a velocity network.
-    fn loss(&self, velocity: &Velocity) -> f64 {
-        let v = velocity.evaluate(&self.x, &self.t);
-        let squares = v
-            .iter()
-            .zip(&self.target)
-            .map(|(v, target)| f64::from(v - target).powi(2));
-        squares.sum::<f64>() / self.target.len() as f64
+/// Options that a training can be made with.
+///
+/// Errors: INVALID_ARGUMENT naming the option.
+pub fn check(options: &FlowOptions) -> Result<()> {
+    let positive = |value: f64| value > 0.0 && value.is_finite();
+    let unit = |value: f32| (0.0..1.0).contains(&value);
+    let checks = [
+        (options.steps > 0, "steps: give at least one"),
+        (options.path.batch > 1, "batch: give at least two"),
+        (
+            positive(options.path.source_std),
+            "source std: give a positive number",
+        ),
+        (
+            unit(options.path.condition_dropout),
+            "condition dropout: give 0 up to, not with, 1",
+        ),
+        (
+            positive(options.step.rate.into()),
+            "rate: give a positive number",
+        ),
+        (
+            options.step.weight_decay >= 0.0,
+            "weight decay: give 0 or more",
+        ),
+        (
+            unit(options.step.average),
+            "average: give 0 up to, not with, 1",
+        ),
+        (options.step.clip > 0.0, "clip: give a positive number"),
+    ];
+    match checks.into_iter().find(|(fine, _)| !fine) {
+        Some((_, what)) => Err(invalid(what)),
+        None => Ok(()),
     }
 }

@@ -64,6 +64,7 @@ pub fn zoo(count: usize, seed: u64, done: impl Fn() + Sync) -> IrisZoo {
             mlp,
             layout,
             weights,
+            files: Vec::new(),
         },
         held_out,
     }

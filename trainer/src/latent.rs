@@ -1,13 +1,18 @@
 //! The basis: how weights become whitened latents, and latents weights.
 
-use dwf::metadata::BasisKind;
-use faer::{Mat, Side};
-use half::f16;
+use std::path::Path;
 
-use crate::error::{Result, invalid};
+use dwf::metadata::BasisKind;
+
+use crate::{
+    components::{Components, Precision},
+    error::Result,
+    pca::{self, Pca, Split, Wanted},
+    rows::{Chunk, Rows, sweep},
+};
 
 /// A map between flat weight vectors and latents.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Basis {
     /// weights = latent.
     Identity {
@@ -23,8 +28,8 @@ pub enum Basis {
     },
     /// weights = mean + (scale * latent) components.
     Linear {
-        /// [latent, weights] row-major, orthonormal rows up to their rounding to f16.
-        components: Vec<f16>,
+        /// [latent, weights]
+        components: Components,
         /// [weights]
         mean: Vec<f32>,
         /// [latent]
@@ -32,75 +37,115 @@ pub enum Basis {
     },
 }
 
-impl Basis {
-    /// Whitening by the mean and standard deviation of every coordinate of `networks`
-    /// ([count, size] row-major).
-    pub fn diagonal(networks: &[f32], size: usize) -> Self {
-        let mean = mean(networks, size);
-        let count = (networks.len() / size) as f64;
-        let mut variance = vec![0f64; size];
-        for network in networks.chunks_exact(size) {
-            for ((sum, w), mean) in variance.iter_mut().zip(network).zip(&mean) {
-                *sum += (f64::from(*w) - mean).powi(2) / count;
+/// The basis to fit.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub enum BasisChoice {
+    /// Every weight whitened for itself.
+    Diagonal,
+    /// Principal components.
+    Linear {
+        /// How many.
+        wanted: Wanted,
+        /// How they are stored.
+        precision: Precision,
+    },
+}
+
+/// A basis and the latents of the networks that it was fitted to.
+#[derive(Debug)]
+pub struct Fit {
+    /// The basis.
+    pub basis: Basis,
+    /// Latents of the training networks, [count, latent]: mean 0, variance 1 a coordinate.
+    pub training: Vec<f32>,
+    /// Latents of the held-out networks, [count, latent].
+    pub held_out: Vec<f32>,
+    /// Of a linear basis.
+    pub linear: Option<LinearFigures>,
+}
+
+/// What a linear basis loses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearFigures {
+    /// Fraction of the training networks' total variance that it holds.
+    pub explained: f64,
+    /// What rounding its components adds to the weights, relative to their standard deviation.
+    pub rounding: f64,
+}
+
+/// Parts of a diagonal sweep side by side.
+const LANES: usize = 16;
+
+/// Fits a basis to the networks `split.training`. Files that may not fit into memory go to
+/// `folder`, without a name. `done` is called now and then.
+///
+/// Errors: IO; INVALID_ARGUMENT for more components than there are.
+pub fn fit(
+    rows: &dyn Rows,
+    split: Split<'_>,
+    choice: BasisChoice,
+    folder: &Path,
+    done: &(dyn Fn() + Sync),
+) -> Result<Fit> {
+    match choice {
+        BasisChoice::Diagonal => {
+            let basis = diagonal(rows, split.training, done);
+            let encode = |indices: &[usize]| basis.encode_rows(rows, indices);
+            Ok(Fit {
+                training: encode(split.training),
+                held_out: encode(split.held_out),
+                basis,
+                linear: None,
+            })
+        }
+        BasisChoice::Linear { wanted, precision } => {
+            let Pca {
+                mean,
+                components,
+                scale,
+                training,
+                held_out,
+                explained,
+                rounding,
+            } = pca::fit(rows, split, wanted, precision, folder, done)?;
+            Ok(Fit {
+                basis: Basis::Linear {
+                    components,
+                    mean,
+                    scale,
+                },
+                training,
+                held_out,
+                linear: Some(LinearFigures {
+                    explained,
+                    rounding,
+                }),
+            })
+        }
+    }
+}
+
+/// Whitening by the mean and standard deviation of every coordinate.
+fn diagonal(rows: &dyn Rows, training: &[usize], done: &(dyn Fn() + Sync)) -> Basis {
+    let add = |(mean, scale): &mut (Vec<f32>, Vec<f32>), chunk: Chunk<'_>| {
+        mean.extend(chunk.mean.iter().map(|mean| *mean as f32));
+        let mut squares = vec![0f64; chunk.columns.len()];
+        for row in chunk.centred.chunks_exact(squares.len()) {
+            for (sum, w) in squares.iter_mut().zip(row) {
+                *sum += w * w / training.len() as f64;
             }
         }
-        Self::Diagonal {
-            mean: narrow(&mean),
-            scale: variance
-                .iter()
-                .map(|variance| variance.sqrt() as f32)
-                .collect(),
-        }
+        scale.extend(squares.iter().map(|square| square.sqrt() as f32));
+    };
+    let parts = sweep(rows, training, &[], LANES, Default::default, add, done);
+    let (mean, scale): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    Basis::Diagonal {
+        mean: mean.concat(),
+        scale: scale.concat(),
     }
+}
 
-    /// The `latent` principal components of `networks` ([count, size] row-major), or all of them,
-    /// with whitened latents. Also the fraction of the networks' variance that they explain.
-    ///
-    /// The eigenvectors are those of the Gram matrix [count, count], in f64: networks have more
-    /// weights than a zoo has networks.
-    ///
-    /// Errors: INVALID_ARGUMENT unless `latent` is 1 to the rank of the centred networks, which
-    /// is below their count.
-    pub fn linear(networks: &[f32], size: usize, latent: Option<usize>) -> Result<(Self, f64)> {
-        let count = networks.len() / size;
-        let mean = mean(networks, size);
-        let centred = Mat::from_fn(count, size, |i, j| {
-            f64::from(networks[i * size + j]) - mean[j]
-        });
-        let gram = &centred * centred.transpose();
-        let eigen = gram
-            .self_adjoint_eigen(Side::Lower)
-            .map_err(|e| invalid(format!("the zoo has no principal components ({e:?})")))?;
-        // faer sorts eigenvalues upwards.
-        let values: Vec<f64> = eigen.S().column_vector().iter().rev().copied().collect();
-        let rank = values
-            .iter()
-            .filter(|value| **value > values[0] * 1e-10)
-            .count();
-        let latent = latent.unwrap_or(rank);
-        if !(1..=rank).contains(&latent) {
-            return Err(invalid(format!(
-                "--latent {latent}: the zoo's training part of {count} networks has {rank} \
-                 principal components; give 1 to {rank}"
-            )));
-        }
-        let vectors = Mat::from_fn(latent, count, |k, i| eigen.U()[(i, count - 1 - k)]);
-        let components = vectors * &centred;
-        let rounded = |k: usize, j: usize| f16::from_f64(components[(k, j)] / values[k].sqrt());
-        let basis = Self::Linear {
-            components: (0..latent * size)
-                .map(|i| rounded(i / size, i % size))
-                .collect(),
-            mean: narrow(&mean),
-            scale: values[..latent]
-                .iter()
-                .map(|v| (v / count as f64).sqrt() as f32)
-                .collect(),
-        };
-        let total: f64 = values.iter().sum();
-        Ok((basis, values[..latent].iter().sum::<f64>() / total))
-    }
-
+impl Basis {
     /// What the artifact calls it.
     pub fn kind(&self) -> BasisKind {
         match self {
@@ -126,6 +171,17 @@ impl Basis {
         }
     }
 
+    /// The latents of some rows, [indices, latent].
+    fn encode_rows(&self, rows: &dyn Rows, indices: &[usize]) -> Vec<f32> {
+        let mut weights = vec![0f32; rows.size()];
+        let mut latents = Vec::with_capacity(indices.len() * self.latent());
+        for row in indices {
+            rows.read(*row, 0, &mut weights);
+            latents.extend(self.encode(&weights));
+        }
+        latents
+    }
+
     /// The latent of a weight vector; 0 where the zoo does not vary.
     pub fn encode(&self, weights: &[f32]) -> Vec<f32> {
         let whiten = |centred: f64, scale: f32| match scale {
@@ -148,28 +204,56 @@ impl Basis {
                 scale,
             } => {
                 let centred: Vec<f64> = weights.iter().zip(mean).map(centred).collect();
-                let rows = components.chunks_exact(mean.len()).zip(scale);
-                let dot = |row: &[f16]| row.iter().zip(&centred).map(|(c, w)| c.to_f64() * w).sum();
-                rows.map(|(row, scale)| whiten(dot(row), *scale)).collect()
+                let dot = |row: &[f32]| {
+                    let products = row.iter().zip(&centred).map(|(c, w)| f64::from(*c) * w);
+                    products.sum()
+                };
+                scale
+                    .iter()
+                    .enumerate()
+                    .map(|(k, scale)| whiten(dot(&components.row(k)), *scale))
+                    .collect()
             }
         }
     }
-}
 
-/// The mean of every coordinate. Taken about the first network, so that it is exact, and every
-/// deviation from it zero, where the networks are equal.
-fn mean(networks: &[f32], size: usize) -> Vec<f64> {
-    let count = (networks.len() / size) as f64;
-    let first: Vec<f64> = networks[..size].iter().map(|w| f64::from(*w)).collect();
-    let mut mean = first.clone();
-    for network in networks.chunks_exact(size) {
-        for ((mean, w), first) in mean.iter_mut().zip(network).zip(&first) {
-            *mean += (f64::from(*w) - first) / count;
+    /// The weights of latents [count, latent], [count, weights] row-major.
+    pub fn decode(&self, latents: &[f32]) -> Vec<f32> {
+        let whole = |mean: &[f32]| mean.repeat(latents.len() / self.latent());
+        match self {
+            Self::Identity { .. } => latents.to_vec(),
+            Self::Diagonal { mean, scale } => {
+                let mut weights = whole(mean);
+                for (row, latent) in weights
+                    .chunks_exact_mut(mean.len())
+                    .zip(latents.chunks_exact(mean.len()))
+                {
+                    for ((w, scale), z) in row.iter_mut().zip(scale).zip(latent) {
+                        *w += scale * z;
+                    }
+                }
+                weights
+            }
+            Self::Linear {
+                components,
+                mean,
+                scale,
+            } => {
+                let mut weights = whole(mean);
+                for (k, scale) in scale.iter().enumerate() {
+                    let component = components.row(k);
+                    for (row, latent) in weights
+                        .chunks_exact_mut(mean.len())
+                        .zip(latents.chunks_exact(self.latent()))
+                    {
+                        let factor = scale * latent[k];
+                        for (w, c) in row.iter_mut().zip(&component) {
+                            *w += factor * c;
+                        }
+                    }
+                }
+                weights
+            }
         }
     }
-    mean
-}
-
-fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|value| *value as f32).collect()
 }

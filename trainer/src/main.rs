@@ -12,7 +12,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use command::{export_sampler, generate, inspect, train, zoo};
-use dwf_trainer::{error::Result, files};
+use dwf_trainer::{
+    error::{Error, Result, Status},
+    files, interrupt, progress,
+};
+use serde_json::json;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,7 +28,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Tell scripts instead of people: every line of stdout is a JSON object with the key
+    /// 'event': progress, check, warning, message, done or error
+    #[arg(long, global = true)]
+    json: bool,
 }
+
+/// What shells report of a process that Ctrl-C ends.
+const INTERRUPTED: u8 = 130;
 
 #[derive(Subcommand)]
 enum Command {
@@ -39,12 +50,24 @@ enum Command {
 fn main() -> ExitCode {
     #[cfg(unix)]
     clean_up_when_told_to_stop();
-    match run(Cli::parse().command) {
+    let cli = Cli::parse();
+    if cli.json {
+        progress::use_json();
+    }
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("dwf: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    let name = error.status().name().to_string_lossy();
+    let message = error.to_string();
+    progress::event("error", json!({ "status": name, "message": message }));
+    eprintln!("dwf: {error}");
+    match error.status() {
+        Status::Cancelled => INTERRUPTED.into(),
+        _ => ExitCode::FAILURE,
     }
 }
 
@@ -58,7 +81,8 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-/// The default would end the process with its unfinished files left behind.
+/// The default would end the process with its unfinished files left behind. Work that can be
+/// resumed is asked to stop first.
 #[cfg(unix)]
 fn clean_up_when_told_to_stop() {
     use signal_hook::{
@@ -67,7 +91,10 @@ fn clean_up_when_told_to_stop() {
     };
     let mut signals = Signals::new([SIGINT, SIGTERM]).expect("these can be handled");
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            if interrupt::request() {
+                continue;
+            }
             let _nothing_is_written_from_here = files::abandon();
             // What shells report of a process that a signal ends: 130 for Ctrl-C.
             std::process::exit(128 + signal);

@@ -50,6 +50,16 @@ impl Random {
         }
     }
 
+    /// Normals of this standard deviation.
+    pub fn normal(&mut self, count: usize, std: f64) -> Vec<f32> {
+        let mut values = vec![0.0; count];
+        self.fill_normal(&mut values);
+        if std != 1.0 {
+            values.iter_mut().for_each(|value| *value *= std as f32);
+        }
+        values
+    }
+
     /// A uniform permutation of the items, in place (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {

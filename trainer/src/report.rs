@@ -30,6 +30,17 @@ pub mod key {
     pub const HELD_OUT_LOSS_LOWEST_STEP: &str = "flow.held_out_loss.lowest_step";
     /// Fraction of the zoo's variance that a linear basis holds.
     pub const EXPLAINED_VARIANCE: &str = "explained_variance";
+    /// What storing a linear basis rounded adds to the weights, relative to their spread.
+    pub const BASIS_ROUNDING: &str = "basis.rounding_error";
+    /// The step of the training that was kept.
+    pub const KEPT_STEP: &str = "flow.kept_step";
+    /// Evaluations of the velocity that the default solver needs.
+    pub const EVALUATIONS: &str = "solver.evaluations";
+    /// Median over the weights of the standard deviations that the default solver and a fine
+    /// one give.
+    pub const SOLVER_STD_RATIO: &str = "solver.std_ratio";
+    /// The same evaluations before the flow was straightened.
+    pub const EVALUATIONS_BEFORE: &str = "reflow.evaluations_before";
 }
 
 /// Figures of `generated` networks against an aligned `zoo`, both [count, size] row-major and at
@@ -126,18 +137,17 @@ fn held_out_note(quality: &BTreeMap<String, f64>) -> String {
 }
 
 /// The figures of a training's held-out loss.
-pub fn held_out(loss: &HeldOutLoss) -> [(String, f64); 4] {
+pub fn held_out(loss: &HeldOutLoss) -> [(&'static str, f64); 4] {
     [
-        (key::HELD_OUT_LOSS, loss.last),
+        (key::HELD_OUT_LOSS, loss.kept),
         (key::HELD_OUT_LOSS_STILL, loss.standing_still),
         (key::HELD_OUT_LOSS_LOWEST, loss.lowest),
         (key::HELD_OUT_LOSS_LOWEST_STEP, loss.lowest_step as f64),
     ]
-    .map(|(key, value)| (key.to_owned(), value))
 }
 
 /// Every network's distance to the nearest of `others`, not counting itself.
-fn nearest(networks: &[f32], others: &[f32], size: usize, same: bool) -> Vec<f64> {
+pub fn nearest(networks: &[f32], others: &[f32], size: usize, same: bool) -> Vec<f64> {
     let distance = |(i, network): (usize, &[f32])| {
         let others = others.chunks_exact(size).enumerate();
         others
@@ -161,7 +171,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Median over the weights that vary in the zoo.
-fn std_ratio(zoo: &[f32], generated: &[f32], size: usize) -> f64 {
+pub fn std_ratio(zoo: &[f32], generated: &[f32], size: usize) -> f64 {
     let ratio = |i: usize| {
         let zoo = std(zoo, size, i);
         (zoo > 0.0).then(|| std(generated, size, i) / zoo)
@@ -178,7 +188,7 @@ fn std(networks: &[f32], size: usize, i: usize) -> f64 {
     (values.map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
-fn accuracy(mlp: &Mlp, networks: &[f32], size: usize, data: &Dataset) -> f64 {
+pub fn accuracy(mlp: &Mlp, networks: &[f32], size: usize, data: &Dataset) -> f64 {
     let networks = networks.par_chunks_exact(size);
     let accuracies: Vec<f64> = networks
         .map(|network| data.accuracy(mlp, network))
@@ -187,7 +197,7 @@ fn accuracy(mlp: &Mlp, networks: &[f32], size: usize, data: &Dataset) -> f64 {
 }
 
 /// The middle value, or the mean of the middle two; 0 of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.len(), values.len() / 2) {
         (0, _) => 0.0,

@@ -1,6 +1,13 @@
 //! The artifact's safetensors file: every tensor, aligned so that it can be used where it lies.
 
-use std::{collections::HashMap, fs::File, io::Read, ops::Range, path::Path};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fs::File,
+    io::{Read, Write},
+    ops::Range,
+    path::Path,
+};
 
 use dwf::metadata::PAIR_KEY;
 use half::f16;
@@ -19,48 +26,45 @@ const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Tensors to be written.
 #[derive(Default)]
-pub struct Sidecar {
-    tensors: Vec<Tensor>,
+pub struct Sidecar<'a> {
+    tensors: Vec<Tensor<'a>>,
 }
 
-struct Tensor {
+struct Tensor<'a> {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
-    bytes: Vec<u8>,
+    bytes: Cow<'a, [u8]>,
 }
 
-/// A finished file.
-pub struct SidecarFile {
-    /// Its content.
-    pub bytes: Vec<u8>,
+/// What is known of a finished file.
+pub struct Written {
     /// Every tensor's bytes in it.
     pub ranges: HashMap<String, Range<usize>>,
     /// What its own metadata says under `dwf.pair`: 32 hex digits that depend on the tensors alone.
     pub pair: String,
+    /// SHA-256 of the whole file, in hex digits.
+    pub sha256: String,
 }
 
-impl Sidecar {
+impl<'a> Sidecar<'a> {
     /// Adds a tensor in single precision.
     pub fn add_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) {
-        let bytes = values
+        let bytes: Vec<u8> = values
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
-        self.add(name, Dtype::F32, shape, bytes);
+        self.add(name, Dtype::F32, shape, bytes.into());
     }
 
     /// Adds a tensor in half precision.
     pub fn add_f16(&mut self, name: &str, shape: &[usize], values: impl Iterator<Item = f16>) {
-        self.add(
-            name,
-            Dtype::F16,
-            shape,
-            values.flat_map(f16::to_le_bytes).collect(),
-        );
+        let bytes: Vec<u8> = values.flat_map(f16::to_le_bytes).collect();
+        self.add(name, Dtype::F16, shape, bytes.into());
     }
 
-    fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) {
+    /// Adds a tensor as its little-endian bytes.
+    pub fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: Cow<'a, [u8]>) {
         self.tensors.push(Tensor {
             name: name.into(),
             dtype,
@@ -69,36 +73,47 @@ impl Sidecar {
         });
     }
 
-    /// Lays the tensors out: those whose size is a multiple of [`ALIGNMENT`] first, so that few
+    /// Writes the tensors: those whose size is a multiple of [`ALIGNMENT`] first, so that few
     /// of the others need padding. The format allows no gaps, so padding is a tensor `padding.N`.
-    pub fn finish(mut self) -> SidecarFile {
+    ///
+    /// Errors: those of `to`.
+    pub fn write(mut self, to: &mut impl Write) -> std::io::Result<Written> {
         self.tensors
             .sort_by_key(|tensor| !tensor.bytes.len().is_multiple_of(ALIGNMENT));
         let mut infos: Vec<(String, TensorInfo)> = Vec::new();
-        let mut data: Vec<u8> = Vec::new();
-        for Tensor {
-            name,
-            dtype,
-            shape,
-            bytes,
-        } in self.tensors
-        {
-            let padding = data.len().next_multiple_of(ALIGNMENT) - data.len();
+        let mut parts: Vec<Cow<'a, [u8]>> = Vec::new();
+        let mut end = 0usize;
+        let mut push = |name, dtype, shape, bytes: Cow<'a, [u8]>| {
+            let data_offsets = (end, end + bytes.len());
+            end = data_offsets.1;
+            let info = TensorInfo {
+                dtype,
+                shape,
+                data_offsets,
+            };
+            infos.push((name, info));
+            parts.push(bytes);
+            infos.len()
+        };
+        let (mut position, mut count) = (0usize, 0);
+        for tensor in self.tensors {
+            let padding = position.next_multiple_of(ALIGNMENT) - position;
             if padding > 0 {
-                let name = format!("padding.{}", infos.len());
-                push(
-                    &mut infos,
-                    &mut data,
-                    name,
-                    Dtype::U8,
-                    vec![padding],
-                    &vec![0; padding],
-                );
+                let name = format!("padding.{count}");
+                push(name, Dtype::U8, vec![padding], vec![0; padding].into());
             }
-            push(&mut infos, &mut data, name, dtype, shape, &bytes);
+            position += padding + tensor.bytes.len();
+            count = push(tensor.name, tensor.dtype, tensor.shape, tensor.bytes);
         }
-        let pair = hex(&Sha256::digest(&data))[..32].to_owned();
+        let mut data = Sha256::new();
+        parts.iter().for_each(|part| data.update(part));
+        let pair = hex(&data.finalize())[..32].to_owned();
         let header = header(&infos, &pair);
+        let mut file = Sha256::new();
+        for part in std::iter::once(&header[..]).chain(parts.iter().map(|part| &**part)) {
+            file.update(part);
+            to.write_all(part)?;
+        }
         let start = header.len();
         let place = |(name, info): (String, TensorInfo)| {
             (
@@ -106,33 +121,12 @@ impl Sidecar {
                 start + info.data_offsets.0..start + info.data_offsets.1,
             )
         };
-        let ranges = infos.into_iter().map(place).collect();
-        SidecarFile {
-            bytes: [header, data].concat(),
-            ranges,
+        Ok(Written {
+            ranges: infos.into_iter().map(place).collect(),
             pair,
-        }
+            sha256: hex(&file.finalize()),
+        })
     }
-}
-
-fn push(
-    infos: &mut Vec<(String, TensorInfo)>,
-    data: &mut Vec<u8>,
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: &[u8],
-) {
-    let data_offsets = (data.len(), data.len() + bytes.len());
-    infos.push((
-        name,
-        TensorInfo {
-            dtype,
-            shape,
-            data_offsets,
-        },
-    ));
-    data.extend(bytes);
 }
 
 /// The header with its length, padded with spaces so that the data are aligned.

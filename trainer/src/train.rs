@@ -4,28 +4,42 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use dwf::{Model, SampleOptions, Sampler, runtime::Runtime};
+use serde_json::json;
 
 use crate::{
     align::align,
+    condition::{CONDITIONS, Conditions},
     dataset::Dataset,
-    error::{Result, invalid, io},
+    error::{Result, Status, invalid, io},
     export::{self, About, WHOLE},
     files::{self, Staging},
-    flow::{self, Flow, FlowOptions},
-    latent::Basis,
-    memory,
+    flow::{self, Flow, FlowOptions, Keep, State, Task},
+    interrupt,
+    judge::{Judge, Score},
+    latent::{self, Basis, BasisChoice, Fit},
+    memory, mixing, obedience,
+    path::{Coupling, Latents, PathOptions, Target, TimeDistribution},
+    pca::{Split, Wanted},
     progress::{self, Progress},
     random::Random,
+    reflow,
     report::{self, key},
-    solver,
+    rows::{Matrix, Rows, chunk_count},
+    sidecar::hex,
+    solver::{self, Choice},
+    velocity::{Device, Shape, Variant, Velocity},
+    work::{Part, Work},
     zoo::{MIN_NETWORKS, Zoo},
 };
 
-/// The file in a zoo's folder that is measured on unless another is named.
+/// The file in a zoo's folder that the report measures on unless another is named.
 pub const HELD_OUT: &str = "held-out.csv";
+/// The file in a zoo's folder that training chooses by, if there is one.
+pub const VALIDATION: &str = "validation.csv";
 
 /// Fewer networks than this are trained on with a warning.
 const FEW_NETWORKS: usize = 30;
@@ -36,18 +50,29 @@ const REPORT_SEED: u64 = 1;
 const DRAFT: &str = "draft.onnx";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
+/// The state of a training in its part of the work folder, and how often it is written.
+const STATE: &str = "state.safetensors";
+const STATE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainOptions {
-    /// Everything random follows from it.
-    pub seed: u64,
-    /// Steps of the flow's optimiser.
-    pub steps: usize,
     /// How weights become latents.
     pub basis: BasisChoice,
+    /// The velocity network's hidden layers.
+    pub variant: Variant,
     /// Width of the velocity network; `None`: [`flow::default_width`].
     pub width: Option<usize>,
+    /// How the flow is trained; its seed is that of everything random.
+    pub flow: FlowOptions,
+    /// Range of the mixing angle in degrees; `None`: [`mixing::choose`].
+    pub angles: Option<[f32; 2]>,
+    /// Rounds of straightening.
+    pub reflow: usize,
+    /// Largest relative error of the default solver.
+    pub solver_error: f64,
+    /// Conditions of the networks; `None`: [`CONDITIONS`] in the zoo's folder, if there is one.
+    pub conditions: Option<PathBuf>,
     /// Data to measure accuracies on; `None`: [`HELD_OUT`] in the zoo's folder, if there is one.
     pub data: Option<PathBuf>,
     /// Where to write the aligned zoo: float32, [networks, weights] row-major, no header.
@@ -57,109 +82,481 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
-            seed: 0,
-            steps: flow::DEFAULT_STEPS,
             basis: BasisChoice::Diagonal,
+            variant: Variant::Reference,
             width: None,
+            flow: FlowOptions {
+                seed: 0,
+                round: 0,
+                steps: flow::DEFAULT_STEPS,
+                path: PathOptions {
+                    batch: 64,
+                    time: TimeDistribution::Uniform,
+                    coupling: Coupling::Independent,
+                    source_std: 1.0,
+                    angles: mixing::WIDEST,
+                    condition_dropout: 0.1,
+                },
+                step: crate::adamw::Step {
+                    rate: 3e-3,
+                    weight_decay: 0.01,
+                    // It spans about the last thousand steps.
+                    average: 0.999,
+                    clip: 1.0,
+                },
+                keep: Keep::Quality,
+                device: Device::Cpu,
+            },
+            angles: None,
+            reflow: 0,
+            solver_error: solver::DEFAULT_ERROR,
+            conditions: None,
             data: None,
             aligned_zoo: None,
         }
     }
 }
 
-/// The basis to fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BasisChoice {
-    /// Every weight whitened for itself.
-    Diagonal,
-    /// This many principal components, or all.
-    Linear(Option<usize>),
-}
-
 /// Trains on the zoo in folder `zoo`, writes the artifact `output` (`NAME.onnx`, with
-/// `NAME.safetensors` beside it), and returns its quality figures.
+/// `NAME.safetensors` beside it), and returns its quality figures. What an interrupted training
+/// has done lies in `NAME.work`, and the same call goes on from there.
 ///
-/// Errors: INVALID_ARGUMENT and RUNTIME_MISSING before any work; IO.
+/// Errors: INVALID_ARGUMENT and RUNTIME_MISSING before any work; IO; DIVERGED; CANCELLED when
+/// [interrupted](interrupt).
 pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeMap<String, f64>> {
     export::sidecar_path(output)?;
+    options.flow.device.check()?;
+    flow::check(&options.flow)?;
     Runtime::load(None)?;
-    let name = folder_name(zoo)?;
-    let mut networks = Zoo::read(zoo)?;
-    let data = read_data(zoo, &networks, options)?;
-    check(&networks, options)?;
+    let mut inputs = Inputs::read(zoo, options)?;
+    check(&inputs, options)?;
     check_outputs(zoo, output, options.aligned_zoo.as_deref())?;
-    check_memory(&networks, options)?;
-    if networks.count() < FEW_NETWORKS {
+    check_memory(&inputs, options)?;
+    if inputs.zoo.count() < FEW_NETWORKS {
         progress::warn(&format!(
             "the zoo has {} networks, and {MIN_NETWORKS} is the bare minimum; with fewer than \
              {FEW_NETWORKS} the generated ones may be poor",
-            networks.count()
+            inputs.zoo.count()
         ));
     }
+    let work = Work::open(output)?;
+    let result = learn(&mut inputs, output, options, &work);
+    match &result {
+        // What has been done will be of use when the same is tried again.
+        Err(e) if matches!(e.status(), Status::Cancelled | Status::Io) => {}
+        _ => work.finish()?,
+    }
+    result
+}
 
-    align_zoo(&mut networks, options.seed);
-    let parts = Parts::split(&networks, options.seed);
-    let size = networks.layout.len();
-    let (basis, explained) = match options.basis {
-        BasisChoice::Diagonal => (Basis::diagonal(&parts.training, size), None),
-        BasisChoice::Linear(latent) => {
-            let (basis, explained) = Basis::linear(&parts.training, size, latent)?;
-            (basis, Some(explained))
-        }
+/// Everything that is read.
+struct Inputs {
+    /// The zoo folder's own name.
+    name: String,
+    zoo: Zoo,
+    conditions: Option<Conditions>,
+    /// To choose by.
+    validation: Option<Dataset>,
+    /// To report on.
+    held_out: Option<Dataset>,
+}
+
+impl Inputs {
+    fn read(folder: &Path, options: &TrainOptions) -> Result<Self> {
+        let name = folder_name(folder)?;
+        let zoo = Zoo::read(folder)?;
+        Ok(Self {
+            name,
+            conditions: read_conditions(folder, &zoo, options)?,
+            held_out: read_data(folder, HELD_OUT, &zoo, options.data.as_deref())?,
+            validation: read_data(folder, VALIDATION, &zoo, None)?,
+            zoo,
+        })
+    }
+
+    /// Length of a condition; 0 without.
+    fn condition_size(&self) -> usize {
+        self.conditions.as_ref().map_or(0, Conditions::size)
+    }
+}
+
+/// From what was read to the artifact.
+fn learn(
+    inputs: &mut Inputs,
+    output: &Path,
+    options: &TrainOptions,
+    work: &Work,
+) -> Result<BTreeMap<String, f64>> {
+    align_zoo(&mut inputs.zoo, options.flow.seed);
+    let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
+    let latents = encode(inputs, &parts, options, work.folder())?;
+    let score = inputs
+        .validation
+        .as_ref()
+        .map(|data| score(&inputs.zoo, data));
+    let score = score.as_ref().map(|score| score as &Score<'_>);
+    let judge = Judge::new(&latents.training, &latents.basis, score)?;
+    let mut options = options.clone();
+    options.flow.path.angles = match options.angles {
+        Some(angles) => angles,
+        None => mixing::choose(&latents.training, &judge, options.flow.seed)?,
     };
-    let flow = train_flow(&basis, &parts, size, options);
-    let mut about = About {
-        layout: networks.layout.clone(),
-        source_std: flow::SOURCE_STD,
-        solver: solver::unmeasured(),
-        provenance: provenance(&name, &networks, &parts, &flow, options),
-        quality: BTreeMap::new(),
+    let trainer = Trainer {
+        latents: &latents,
+        judge: &judge,
+        options: &options,
+        work,
+        output,
+        about: About {
+            layout: inputs.zoo.layout.clone(),
+            source_std: options.flow.path.source_std,
+            condition: inputs.conditions.as_ref().map(Conditions::describe),
+            solver: solver::unmeasured(),
+            provenance: provenance(inputs, &parts, &options, &latents),
+            quality: BTreeMap::new(),
+        },
     };
-    measure(output, &networks, data.as_ref(), &basis, &flow, &mut about)?;
-    about
-        .quality
-        .extend(explained.map(|e| (key::EXPLAINED_VARIANCE.to_owned(), e)));
+    let trained = trainer.run()?;
+    let about = trainer.report(&inputs.zoo, inputs.held_out.as_ref(), &trained)?;
     if let Some(path) = &options.aligned_zoo {
-        let bytes: Vec<u8> = networks
-            .weights
-            .iter()
-            .flat_map(|w| w.to_le_bytes())
-            .collect();
+        let weights = inputs.zoo.weights.iter();
+        let bytes: Vec<u8> = weights.flat_map(|w| w.to_le_bytes()).collect();
         files::write(path, &bytes)?;
     }
-    export::write(output, &flow.velocity, &basis, &about)?;
+    export::write(output, &trained.velocity, &latents.basis, &about)?;
     Ok(about.quality)
 }
 
-/// The zoo's training and held-out networks, [count, weights] row-major.
+/// Which of the zoo's networks are trained on.
 struct Parts {
-    training: Vec<f32>,
-    held_out: Vec<f32>,
+    training: Vec<usize>,
+    held_out: Vec<usize>,
 }
 
 impl Parts {
     /// Holds out a random tenth.
-    fn split(zoo: &Zoo, seed: u64) -> Self {
-        let mut order: Vec<usize> = (0..zoo.count()).collect();
+    fn split(count: usize, seed: u64) -> Self {
+        let mut order: Vec<usize> = (0..count).collect();
         Random::new(seed, HOLD_OUT_STREAM).shuffle(&mut order);
-        let (held_out, training) = order.split_at_mut(held_out_count(zoo.count()));
-        let take = |indices: &mut [usize]| {
-            indices.sort_unstable();
-            let size = zoo.layout.len();
-            indices
-                .iter()
-                .flat_map(|i| zoo.weights[i * size..][..size].iter().copied())
-                .collect()
-        };
+        let mut training = order.split_off(held_out_count(count));
+        order.sort_unstable();
+        training.sort_unstable();
         Self {
-            training: take(training),
-            held_out: take(held_out),
+            training,
+            held_out: order,
         }
     }
 }
 
 fn held_out_count(networks: usize) -> usize {
     (networks / 10).max(1)
+}
+
+/// The zoo as the flow sees it.
+struct Encoded {
+    basis: Basis,
+    training: Latents,
+    held_out: Latents,
+    figures: Vec<(&'static str, f64)>,
+}
+
+fn encode(
+    inputs: &Inputs,
+    parts: &Parts,
+    options: &TrainOptions,
+    folder: &Path,
+) -> Result<Encoded> {
+    let rows = Matrix::new(&inputs.zoo.weights, inputs.zoo.layout.len());
+    let split = Split {
+        training: &parts.training,
+        held_out: &parts.held_out,
+    };
+    let passes = match options.basis {
+        BasisChoice::Diagonal => 1,
+        BasisChoice::Linear { .. } => 2,
+    };
+    let chunks = chunk_count(rows.count(), rows.size());
+    let progress = Progress::new("basis", passes * chunks);
+    let fit = latent::fit(&rows, split, options.basis, folder, &|| {
+        progress.step(String::new)
+    })?;
+    progress.finish();
+    let Fit {
+        basis,
+        training,
+        held_out,
+        linear,
+    } = fit;
+    let latents = |values, networks: &[usize]| Latents {
+        size: basis.latent(),
+        values,
+        conditions: inputs.conditions.as_ref().map(|known| known.take(networks)),
+    };
+    let figures = linear.map_or(Vec::new(), |linear| {
+        vec![
+            (key::EXPLAINED_VARIANCE, linear.explained),
+            (key::BASIS_ROUNDING, linear.rounding),
+        ]
+    });
+    Ok(Encoded {
+        training: latents(training, &parts.training),
+        held_out: latents(held_out, &parts.held_out),
+        basis,
+        figures,
+    })
+}
+
+/// What is needed from latents to a velocity network that is fit to be written.
+struct Trainer<'a> {
+    latents: &'a Encoded,
+    judge: &'a Judge<'a>,
+    options: &'a TrainOptions,
+    work: &'a Work,
+    output: &'a Path,
+    about: About,
+}
+
+/// A velocity network as it is written, and what is known of it.
+struct Trained {
+    velocity: Velocity,
+    /// Its solver.
+    choice: Choice,
+    figures: Vec<(&'static str, f64)>,
+}
+
+impl Trainer<'_> {
+    fn run(&self) -> Result<Trained> {
+        let Encoded {
+            training, figures, ..
+        } = self.latents;
+        let shape = shape(training, self.options);
+        let mut options = self.options.flow;
+        let untrained = Velocity::untrained(shape, options.seed);
+        let Flow {
+            mut velocity,
+            step,
+            held_out,
+        } = self.train("flow", Target::Zoo(training), &untrained, &options)?;
+        let mut choice = self.choose(&velocity)?;
+        let mut figures = figures.clone();
+        figures.push((key::KEPT_STEP, step as f64));
+        figures.extend(held_out.iter().flat_map(report::held_out));
+        if self.options.reflow > 0 {
+            figures.push((key::EVALUATIONS_BEFORE, choice.evaluations as f64));
+        }
+        for round in 1..=self.options.reflow {
+            options.round = round;
+            velocity = self.straighten(&velocity, &choice, &options)?;
+            choice = self.choose(&velocity)?;
+        }
+        figures.extend([
+            (key::EVALUATIONS, choice.evaluations as f64),
+            (key::SOLVER_STD_RATIO, choice.std_ratio),
+        ]);
+        if let Some(known) = &training.conditions {
+            velocity = velocity.unscaled(&known.schema);
+        }
+        Ok(Trained {
+            velocity,
+            choice,
+            figures,
+        })
+    }
+
+    /// One training, resumed if it was begun.
+    fn train(
+        &self,
+        stage: &'static str,
+        target: Target<'_>,
+        start: &Velocity,
+        options: &FlowOptions,
+    ) -> Result<Flow> {
+        let _resumable = interrupt::resumable();
+        let part = self.part(stage, start, options)?;
+        let state = part.read(STATE)?;
+        let state = state.map(|bytes| State::from_bytes(&bytes)).transpose()?;
+        let done = state.as_ref().map_or(0, State::step);
+        let progress = Progress::resumed(stage, options.steps, done);
+        let mut saved = Instant::now();
+        let zoo = &self.latents.training;
+        let mut judge =
+            |velocity: &Velocity| self.judge.measure(&flow::sample(velocity, zoo, options)?);
+        let mut tell = |state: &State, at: flow::Progress| {
+            progress.step(|| describe(&at));
+            if let (true, Some(check)) = (at.checked, at.check) {
+                progress::event("check", json!({ "stage": stage, "check": check }));
+            }
+            let stop = interrupt::requested();
+            if stop || at.step == options.steps || saved.elapsed() > STATE_INTERVAL {
+                part.write(STATE, &state.to_bytes())?;
+                saved = Instant::now();
+            }
+            match stop {
+                true => Err(interrupt::error("the training's state")),
+                false => Ok(()),
+            }
+        };
+        let task = Task {
+            target,
+            held_out: &self.latents.held_out,
+            start,
+        };
+        let flow = flow::train(&task, options, state, &mut judge, &mut tell)?;
+        progress.finish();
+        Ok(flow)
+    }
+
+    /// The part of the work folder for a training from `start` on these latents.
+    fn part(&self, stage: &str, start: &Velocity, options: &FlowOptions) -> Result<Part> {
+        use sha2::{Digest, Sha256};
+        let mut digest = Sha256::new();
+        let Encoded {
+            training, held_out, ..
+        } = self.latents;
+        for values in [&training.values, &held_out.values, &start.weights] {
+            digest.update(bytemuck::cast_slice(values));
+        }
+        for latents in [training, held_out] {
+            let rows = latents.conditions.as_ref().map(|known| &known.rows[..]);
+            digest.update(bytemuck::cast_slice(rows.unwrap_or_default()));
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        self.work.part(
+            stage,
+            &(version, start.shape, options, hex(&digest.finalize())),
+        )
+    }
+
+    fn straighten(
+        &self,
+        velocity: &Velocity,
+        choice: &Choice,
+        options: &FlowOptions,
+    ) -> Result<Velocity> {
+        let _resumable = interrupt::resumable();
+        let zoo = &self.latents.training;
+        let progress = Progress::new("pairs", reflow::batches(zoo.size));
+        let mut done = || {
+            progress.step(String::new);
+            match interrupt::requested() {
+                true => Err(interrupt::error("the training's state")),
+                false => Ok(()),
+            }
+        };
+        let solver = choice.solver.solver();
+        let pairs = reflow::pairs(velocity, zoo, &solver, options, &mut done)?;
+        progress.finish();
+        let options = FlowOptions {
+            keep: Keep::Last,
+            ..*options
+        };
+        let stage = ["reflow", "reflow II", "reflow III"][options.round.clamp(1, 3) - 1];
+        Ok(self
+            .train(stage, Target::Pairs(&pairs), velocity, &options)?
+            .velocity)
+    }
+
+    /// Samples the artifact as its users will, and chooses its solver.
+    fn choose(&self, velocity: &Velocity) -> Result<Choice> {
+        let mut sampler = self.sampler(velocity)?;
+        let rows = self.asked();
+        solver::choose(&mut sampler, rows.as_deref(), self.options.solver_error)
+    }
+
+    fn sampler(&self, velocity: &Velocity) -> Result<Sampler> {
+        let mut velocity = velocity.clone();
+        if let Some(known) = &self.latents.training.conditions {
+            velocity = velocity.unscaled(&known.schema);
+        }
+        let staging = Staging::beside(self.output)?;
+        export::stage(&staging, DRAFT, &velocity, &self.latents.basis, &self.about)?;
+        let model = Model::open(staging.path(DRAFT), &WHOLE)?;
+        Sampler::new(&model, &Default::default())
+    }
+
+    /// The training networks' conditions, as callers give them.
+    fn asked(&self) -> Option<Vec<f32>> {
+        let known = self.latents.training.conditions.as_ref()?;
+        let rows = known.rows.chunks_exact(known.size());
+        Some(rows.flat_map(|row| known.unscaled(row)).collect())
+    }
+
+    /// The artifact's description with everything that was measured.
+    fn report(&self, zoo: &Zoo, data: Option<&Dataset>, trained: &Trained) -> Result<About> {
+        let training = &self.latents.training;
+        let velocity = &trained.velocity;
+        let staging = Staging::beside(self.output)?;
+        let mut about = self.about.clone();
+        about.solver = trained.choice.solver;
+        export::stage(&staging, DRAFT, velocity, &self.latents.basis, &about)?;
+        let model = Model::open(staging.path(DRAFT), &WHOLE)?;
+        let mut sampler = Sampler::new(&model, &Default::default())?;
+        let size = zoo.layout.len();
+        let mut generated = vec![0f32; REPORT_NETWORKS * size];
+        let turns: Option<Vec<usize>> = training
+            .conditions
+            .as_ref()
+            .map(|_| (0..REPORT_NETWORKS).map(|i| i % training.count()).collect());
+        let asked = training.conditions.as_ref().zip(turns.as_ref());
+        let asked = asked.map(|(known, turns)| known.take(turns));
+        let condition: Option<Vec<f32>> = asked.as_ref().map(|asked| {
+            let rows = asked.rows.chunks_exact(asked.size());
+            rows.flat_map(|row| asked.unscaled(row)).collect()
+        });
+        let options = SampleOptions {
+            seed: REPORT_SEED,
+            count: REPORT_NETWORKS,
+            condition: condition.as_deref(),
+            ..Default::default()
+        };
+        sampler.sample(options, &mut generated[..])?;
+        about.quality = report::measure(&zoo.mlp, &zoo.weights, &generated, size, data);
+        let figures = trained.figures.iter();
+        about
+            .quality
+            .extend(figures.map(|(key, value)| ((*key).to_owned(), *value)));
+        if let Some(asked) = &asked {
+            let latents: Vec<f32> = generated
+                .chunks_exact(size)
+                .flat_map(|network| self.latents.basis.encode(network))
+                .collect();
+            about
+                .quality
+                .extend(obedience::measure(training, &latents, &asked.rows)?);
+        }
+        Ok(about)
+    }
+}
+
+fn shape(latents: &Latents, options: &TrainOptions) -> Shape {
+    Shape {
+        variant: options.variant,
+        latent: latents.size,
+        width: options
+            .width
+            .unwrap_or_else(|| flow::default_width(latents.size)),
+        condition: latents.condition_size(),
+    }
+}
+
+/// A training's step for people.
+fn describe(at: &flow::Progress) -> String {
+    let mut text = format!("loss {:.3}", at.loss);
+    if let Some(check) = &at.check {
+        if let Some(loss) = check.held_out_loss {
+            text += &format!(", held out {loss:.3}");
+        }
+        text += &format!(", spread {:.2}", check.quality.std_ratio);
+        if let Some(shortfall) = check.quality.shortfall {
+            text += &format!(", validation -{:.1} %", 100.0 * shortfall);
+        }
+    }
+    text
+}
+
+/// The mean score of networks on validation data.
+fn score<'a>(zoo: &'a Zoo, data: &'a Dataset) -> impl Fn(&[f32]) -> Result<f64> + 'a {
+    |networks| Ok(report::accuracy(&zoo.mlp, networks, zoo.layout.len(), data))
 }
 
 /// The folder's own name, without where it lies.
@@ -172,9 +569,24 @@ fn folder_name(zoo: &Path) -> Result<String> {
         .into_owned())
 }
 
-fn read_data(folder: &Path, zoo: &Zoo, options: &TrainOptions) -> Result<Option<Dataset>> {
-    let default = folder.join(HELD_OUT);
-    let path = match &options.data {
+fn read_conditions(folder: &Path, zoo: &Zoo, options: &TrainOptions) -> Result<Option<Conditions>> {
+    let default = folder.join(CONDITIONS);
+    let path = match &options.conditions {
+        Some(path) => path,
+        None if default.exists() => &default,
+        None => return Ok(None),
+    };
+    Conditions::read(path, &zoo.files).map(Some)
+}
+
+fn read_data(
+    folder: &Path,
+    name: &str,
+    zoo: &Zoo,
+    named: Option<&Path>,
+) -> Result<Option<Dataset>> {
+    let default = folder.join(name);
+    let path = match named {
         Some(path) => path,
         None if default.exists() => &default,
         None => return Ok(None),
@@ -215,10 +627,8 @@ fn check_outputs(zoo: &Path, output: &Path, aligned_zoo: Option<&Path>) -> Resul
 }
 
 /// Options that the zoo can be trained with.
-fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
-    if options.steps == 0 {
-        return Err(invalid("steps 0: the flow needs at least one step"));
-    }
+fn check(inputs: &Inputs, options: &TrainOptions) -> Result<()> {
+    let zoo = &inputs.zoo;
     if let Some(width) = options.width
         && !is_width(width)
     {
@@ -226,9 +636,18 @@ fn check(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
             "width {width}: give an even number from 2 to 65536"
         )));
     }
+    if inputs.conditions.is_some() && options.flow.path.coupling == Coupling::Ot {
+        return Err(invalid(
+            "--coupling ot does not go with conditions: the noise would depend on the condition, \
+             and generation could not know how",
+        ));
+    }
     let training = zoo.count() - held_out_count(zoo.count());
     let most = most_components(zoo);
-    if let BasisChoice::Linear(Some(latent)) = options.basis
+    if let BasisChoice::Linear {
+        wanted: Wanted::Count(latent),
+        ..
+    } = options.basis
         && !(1..=most).contains(&latent)
     {
         return Err(invalid(format!(
@@ -254,14 +673,25 @@ fn most_components(zoo: &Zoo) -> usize {
 }
 
 /// Whether training fits into memory: else the system ends the process, and perhaps others.
-fn check_memory(zoo: &Zoo, options: &TrainOptions) -> Result<()> {
+fn check_memory(inputs: &Inputs, options: &TrainOptions) -> Result<()> {
+    let zoo = &inputs.zoo;
     let held_out = held_out_count(zoo.count());
     let latent = match options.basis {
         BasisChoice::Diagonal => zoo.layout.len(),
-        BasisChoice::Linear(latent) => latent.unwrap_or(most_components(zoo)),
+        BasisChoice::Linear {
+            wanted: Wanted::Count(latent),
+            ..
+        } => latent,
+        BasisChoice::Linear { .. } => most_components(zoo),
     };
     let width = options.width.unwrap_or_else(|| flow::default_width(latent));
-    let needed = flow::memory(latent, width, held_out);
+    let shape = Shape {
+        variant: options.variant,
+        latent,
+        width,
+        condition: inputs.condition_size(),
+    };
+    let needed = flow::memory(&shape, options.flow.path.batch, held_out);
     match memory::available() {
         Some(available) if needed > available => Err(invalid(format!(
             "--width {width} with {latent} latents needs about {} of memory to train, and {} are \
@@ -285,77 +715,42 @@ fn align_zoo(zoo: &mut Zoo, seed: u64) {
     progress.finish();
 }
 
-fn train_flow(basis: &Basis, parts: &Parts, size: usize, options: &TrainOptions) -> Flow {
-    let encode = |networks: &[f32]| -> Vec<f32> {
-        networks
-            .chunks_exact(size)
-            .flat_map(|network| basis.encode(network))
-            .collect()
-    };
-    let latent = basis.latent();
-    let options = FlowOptions {
-        seed: options.seed,
-        steps: options.steps,
-        width: options.width.unwrap_or_else(|| flow::default_width(latent)),
-    };
-    let progress = Progress::new("flow", options.steps);
-    let (training, held_out) = (encode(&parts.training), encode(&parts.held_out));
-    let flow = flow::train(&training, &held_out, latent, &options, |at| {
-        progress.step(|| format!("loss {:.3}, held out {:.3}", at.loss, at.held_out_loss));
-    });
-    progress.finish();
-    flow
-}
-
 fn provenance(
-    name: &str,
-    zoo: &Zoo,
+    inputs: &Inputs,
     parts: &Parts,
-    flow: &Flow,
     options: &TrainOptions,
+    latents: &Encoded,
 ) -> BTreeMap<String, String> {
-    let held_out = parts.held_out.len() / zoo.layout.len();
+    let flow = &options.flow;
+    let shape = shape(&latents.training, options);
+    let json = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
     [
         ("tool", format!("dwf-trainer {}", env!("CARGO_PKG_VERSION"))),
-        ("zoo", name.to_owned()),
-        ("networks", zoo.count().to_string()),
-        ("networks.held_out", held_out.to_string()),
+        ("zoo", inputs.name.clone()),
+        ("networks", inputs.zoo.count().to_string()),
+        ("networks.held_out", parts.held_out.len().to_string()),
         (
             "alignment",
             "weight matching to the first network (arXiv 2209.04836)".into(),
         ),
-        ("seed", options.seed.to_string()),
-        ("steps", options.steps.to_string()),
-        ("width", flow.velocity.width.to_string()),
+        ("seed", flow.seed.to_string()),
+        ("steps", flow.steps.to_string()),
+        ("velocity", json(json!(shape.variant))),
+        ("width", shape.width.to_string()),
+        ("batch", flow.path.batch.to_string()),
+        (
+            "mixing",
+            format!("{} to {} degrees", flow.path.angles[0], flow.path.angles[1]),
+        ),
+        ("time", json(json!(flow.path.time))),
+        ("coupling", json(json!(flow.path.coupling))),
+        ("rate", flow.step.rate.to_string()),
+        ("keep", json(json!(flow.keep))),
+        ("reflow", options.reflow.to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
-}
-
-/// Samples the artifact as its users will, chooses its solver, and fills in its figures.
-fn measure(
-    output: &Path,
-    zoo: &Zoo,
-    data: Option<&Dataset>,
-    basis: &Basis,
-    flow: &Flow,
-    about: &mut About,
-) -> Result<()> {
-    let staging = Staging::beside(output)?;
-    export::stage(&staging, DRAFT, &flow.velocity, basis, about)?;
-    let model = Model::open(staging.path(DRAFT), &WHOLE)?;
-    let mut sampler = Sampler::new(&model, &Default::default())?;
-    about.solver = solver::choose(&mut sampler)?;
-    let size = zoo.layout.len();
-    let mut generated = vec![0f32; REPORT_NETWORKS * size];
-    let options = SampleOptions {
-        seed: REPORT_SEED,
-        count: REPORT_NETWORKS,
-        solver: Some(about.solver.solver()),
-        ..Default::default()
-    };
-    sampler.sample(options, &mut generated[..])?;
-    about.quality = report::measure(&zoo.mlp, &zoo.weights, &generated, size, data);
-    about.quality.extend(report::held_out(&flow.held_out));
-    Ok(())
 }

@@ -1,33 +1,60 @@
-//! The velocity network v(x, t), defined once for training in burn and for export as ONNX.
+//! The velocity network v(x, t, condition), defined once for training in burn and for export as
+//! ONNX.
 //!
-//! The reference network of DeepWeightFlow (arXiv 2601.05052): a time embedding 1-64-64 with
-//! GELU, and hidden layers h, h/2, h over the concatenation of state and embedding, each Linear,
-//! LayerNorm, GELU. The first layer is written as x Wx + (embedding Wt + b), which equals the
-//! concatenation, so that a time shared by a whole batch is embedded once.
+//! The first layer is written as x Wx + (embedding Wt + b), which equals a layer over the
+//! concatenation of state and embedding, so that a time shared by a whole batch is embedded once.
+
+mod burn;
+mod onnx;
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData, activation, module};
-use dwf::{
-    artifact::value,
-    onnx::{AttributeProto, GraphProto, NodeProto, ValueInfoProto, attribute_type, data_type},
-};
+use dwf::condition::ConditionSchema;
+use serde::{Deserialize, Serialize};
 
+pub use self::burn::{Device, Points};
 use crate::random::Random;
 
-/// Width of the time embedding.
-pub const TIME_FEATURES: usize = 64;
+/// Width of the embeddings of time and condition.
+pub const EMBEDDING: usize = 64;
 /// PyTorch's default.
 pub const NORM_EPSILON: f32 = 1e-5;
+/// Residual blocks of [`Variant::Residual`].
+pub const BLOCKS: usize = 3;
+
+/// What the hidden layers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// That of the paper's MLPs and ResNets: h, h/2, h over state and embedding, each Linear,
+    /// LayerNorm, GELU.
+    Reference,
+    /// That of the paper's transformers: h, h, h/2, h.
+    Deep,
+    /// Pre-norm residual blocks of width h whose normalised input the embedding scales and
+    /// shifts (FiLM: Perez et al., AAAI 2018, arXiv 1709.07871).
+    Residual,
+}
+
+/// The size of a velocity network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// What the hidden layers are.
+    pub variant: Variant,
+    /// Length of x and v.
+    pub latent: usize,
+    /// h, even.
+    pub width: usize,
+    /// Length of the condition; 0: it takes none.
+    pub condition: usize,
+}
 
 /// A velocity network and its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Velocity {
-    /// Length of x and v.
-    pub latent: usize,
-    /// h.
-    pub width: usize,
-    /// All weights, in the order of [`Velocity::tensors`].
+    /// Its size.
+    pub shape: Shape,
+    /// All weights, in the order of [`Shape::tensors`].
     pub weights: Vec<f32>,
 }
 
@@ -35,12 +62,12 @@ pub struct Velocity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VelocityTensor {
     /// Its name, in ONNX and in the sidecar.
-    pub name: &'static str,
+    pub name: String,
     /// [in, out] for a matrix, [out] for a vector.
     pub shape: Vec<usize>,
     /// Its elements among [`Velocity::weights`].
     pub range: Range<usize>,
-    start: Start,
+    fill: Fill,
 }
 
 impl VelocityTensor {
@@ -50,9 +77,9 @@ impl VelocityTensor {
     }
 }
 
-/// How a tensor is initialised.
+/// What a tensor is before training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
+enum Fill {
     /// Uniform within 1 / sqrt(inputs): PyTorch's default for linear layers.
     Uniform {
         inputs: usize,
@@ -65,142 +92,118 @@ enum Start {
     },
 }
 
-impl Velocity {
-    /// An untrained network: PyTorch's initialisation, and an output layer of zeros.
-    pub fn untrained(latent: usize, width: usize, seed: u64) -> Self {
-        Self::start(latent, width, seed, false)
-    }
+/// How a linear layer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// As in PyTorch.
+    Plain,
+    /// As in PyTorch for a layer over this many inputs, of which it is a part.
+    Part(usize),
+    /// Giving zeros.
+    Zero,
+    /// Giving ones.
+    One,
+}
 
-    /// A network of random weights, the output layer's too: for tests and measurements of speed.
-    pub fn random(latent: usize, width: usize, seed: u64) -> Self {
-        Self::start(latent, width, seed, true)
-    }
-
-    fn start(latent: usize, width: usize, seed: u64, random_output: bool) -> Self {
-        let tensors = tensors(latent, width);
-        let mut random = Random::new(seed, 0);
-        let mut weights = Vec::new();
-        for tensor in &tensors {
-            let mut uniform = |inputs: usize| random.symmetric(1.0 / (inputs as f32).sqrt());
-            weights.extend(tensor.range.clone().map(|_| match tensor.start {
-                Start::Ones => 1.0,
-                Start::Uniform { inputs } => uniform(inputs),
-                Start::Output { inputs } if random_output => uniform(inputs),
-                Start::Zeros | Start::Output { .. } => 0.0,
-            }));
-        }
-        Self {
-            latent,
-            width,
-            weights,
+impl Start {
+    /// Of weight and bias.
+    fn fills(self, inputs: usize) -> [Fill; 2] {
+        match self {
+            Self::Plain => [Fill::Uniform { inputs }; 2],
+            Self::Part(inputs) => [Fill::Uniform { inputs }; 2],
+            Self::Zero => [Fill::Output { inputs }; 2],
+            Self::One => [Fill::Output { inputs }, Fill::Ones],
         }
     }
+}
 
+impl Shape {
     /// How many weights a network of this size has.
-    pub fn weight_count(latent: usize, width: usize) -> usize {
-        tensors(latent, width)
-            .last()
-            .map_or(0, |tensor| tensor.range.end)
+    pub fn weight_count(&self) -> usize {
+        self.tensors().last().map_or(0, |tensor| tensor.range.end)
     }
 
     /// The tensors that make up the weights.
     pub fn tensors(&self) -> Vec<VelocityTensor> {
-        tensors(self.latent, self.width)
-    }
-
-    /// v(x, t) for a batch: `x` [batch, latent], `t` [batch], both row-major.
-    pub fn evaluate(&self, x: &[f32], t: &[f32]) -> Vec<f32> {
-        let device = Device::flex();
-        let mut network = Burn::new(self, &device);
-        let v = network.velocity(
-            rows(x.to_vec(), self.latent, &device),
-            rows(t.to_vec(), 1, &device),
-        );
-        to_vec(v)
-    }
-
-    /// The mean squared difference of v(x, t) and `target` ([batch, latent]), and its gradient by
-    /// every weight.
-    pub fn loss_gradient(
-        &self,
-        x: Vec<f32>,
-        t: Vec<f32>,
-        target: Vec<f32>,
-        gradient: &mut [f32],
-    ) -> f32 {
-        let device = Device::flex().autodiff();
-        let mut network = Burn::new(self, &device);
-        let v = network.velocity(rows(x, self.latent, &device), rows(t, 1, &device));
-        let difference = v - rows(target, self.latent, &device);
-        let loss = (difference.clone() * difference).mean();
-        let gradients = loss.backward();
-        network.read(&gradients, gradient);
-        loss.into_scalar()
+        let mut table = Table::default();
+        let condition = (self.condition > 0).then_some(self.condition);
+        table.velocity(self, self.latent, 1, condition);
+        table.tensors
     }
 }
 
-fn tensors(latent: usize, width: usize) -> Vec<VelocityTensor> {
-    use Start::{Ones, Output, Uniform, Zeros};
-    let (time, half) = (TIME_FEATURES, width / 2);
-    let concatenated = Uniform {
-        inputs: latent + time,
-    };
-    let table = [
-        ("time1.weight", vec![1, time], Uniform { inputs: 1 }),
-        ("time1.bias", vec![time], Uniform { inputs: 1 }),
-        ("time2.weight", vec![time, time], Uniform { inputs: time }),
-        ("time2.bias", vec![time], Uniform { inputs: time }),
-        ("input_time.weight", vec![time, width], concatenated),
-        ("input_time.bias", vec![width], concatenated),
-        ("input.weight", vec![latent, width], concatenated),
-        ("norm1.weight", vec![width], Ones),
-        ("norm1.bias", vec![width], Zeros),
-        (
-            "hidden2.weight",
-            vec![width, half],
-            Uniform { inputs: width },
-        ),
-        ("hidden2.bias", vec![half], Uniform { inputs: width }),
-        ("norm2.weight", vec![half], Ones),
-        ("norm2.bias", vec![half], Zeros),
-        (
-            "hidden3.weight",
-            vec![half, width],
-            Uniform { inputs: half },
-        ),
-        ("hidden3.bias", vec![width], Uniform { inputs: half }),
-        ("norm3.weight", vec![width], Ones),
-        ("norm3.bias", vec![width], Zeros),
-        (
-            "output.weight",
-            vec![width, latent],
-            Output { inputs: width },
-        ),
-        ("output.bias", vec![latent], Output { inputs: width }),
-    ];
-    let mut end = 0;
-    let place = |(name, shape, start): (_, Vec<usize>, _)| {
-        let begin = end;
-        end += shape.iter().product::<usize>();
-        VelocityTensor {
-            name,
-            shape,
-            range: begin..end,
-            start,
+impl Velocity {
+    /// An untrained network: PyTorch's initialisation, and an output layer of zeros.
+    pub fn untrained(shape: Shape, seed: u64) -> Self {
+        Self::start(shape, seed, false)
+    }
+
+    /// A network of random weights, the output layer's too: for tests and measurements of speed.
+    pub fn random(shape: Shape, seed: u64) -> Self {
+        Self::start(shape, seed, true)
+    }
+
+    fn start(shape: Shape, seed: u64, random_output: bool) -> Self {
+        let mut random = Random::new(seed, 0);
+        let mut weights = Vec::new();
+        for tensor in shape.tensors() {
+            let mut uniform = |inputs: usize| random.symmetric(1.0 / (inputs as f32).sqrt());
+            weights.extend(tensor.range.map(|_| match tensor.fill {
+                Fill::Ones => 1.0,
+                Fill::Uniform { inputs } => uniform(inputs),
+                Fill::Output { inputs } if random_output => uniform(inputs),
+                Fill::Zeros | Fill::Output { .. } => 0.0,
+            }));
         }
-    };
-    table.into_iter().map(place).collect()
+        Self { shape, weights }
+    }
+
+    /// The tensors that make up the weights.
+    pub fn tensors(&self) -> Vec<VelocityTensor> {
+        self.shape.tensors()
+    }
+
+    /// The same network for conditions as its callers give them, where this one was trained on
+    /// continuous conditions that were scaled to -1 to 1: the scaling moves into the first layer.
+    pub fn unscaled(mut self, schema: &ConditionSchema) -> Self {
+        let ConditionSchema::Axes(axes) = schema else {
+            return self;
+        };
+        let tensors = self.tensors();
+        let range = |name: &str| {
+            let tensor = tensors.iter().find(|tensor| tensor.name == name);
+            tensor.expect("a conditioned network has it").range.clone()
+        };
+        let (weight, bias) = (range("condition1.weight"), range("condition1.bias"));
+        for (i, axis) in axes.iter().enumerate() {
+            let (scale, shift) = crate::condition::scaling(axis);
+            for j in 0..EMBEDDING {
+                let w = &mut self.weights[weight.start + i * EMBEDDING + j];
+                let original = *w;
+                *w = original * scale;
+                self.weights[bias.start + j] += original * shift;
+            }
+        }
+        self
+    }
 }
 
-/// What the velocity network is made of; an implementation computes it or writes it down.
+/// What velocity networks are made of; an implementation computes it, writes it down, or lists
+/// the tensors that it takes.
 trait Ops {
-    type Value;
+    type Value: Clone;
 
-    /// x W + b, with the tensors `layer.weight` and `layer.bias`.
-    fn linear(&mut self, x: Self::Value, layer: &str) -> Self::Value;
+    /// x W + b, with the tensors `layer.weight` [in, outputs] and `layer.bias` [outputs].
+    fn linear(&mut self, x: Self::Value, layer: &str, outputs: usize, start: Start) -> Self::Value;
 
     /// x W + c, with the tensor `layer.weight`; c has one row, or as many as x.
-    fn linear_plus(&mut self, x: Self::Value, layer: &str, c: Self::Value) -> Self::Value;
+    fn linear_plus(
+        &mut self,
+        x: Self::Value,
+        layer: &str,
+        c: Self::Value,
+        start: Start,
+    ) -> Self::Value;
 
     /// Layer normalisation of every row, scaled by `layer.weight` and shifted by `layer.bias`.
     fn norm(&mut self, x: Self::Value, layer: &str) -> Self::Value;
@@ -208,220 +211,131 @@ trait Ops {
     /// x Phi(x), exactly (not the tanh approximation).
     fn gelu(&mut self, x: Self::Value) -> Self::Value;
 
-    /// v(x, t): `x` [batch, latent], `t` [1 or batch, 1], result [batch, latent].
-    fn velocity(&mut self, x: Self::Value, t: Self::Value) -> Self::Value {
-        let time = self.linear(t, "time1");
-        let time = self.gelu(time);
-        let time = self.linear(time, "time2");
-        let time = self.linear(time, "input_time");
-        let mut h = self.linear_plus(x, "input", time);
-        for (norm, next) in [
-            ("norm1", "hidden2"),
-            ("norm2", "hidden3"),
-            ("norm3", "output"),
-        ] {
-            h = self.norm(h, norm);
-            h = self.gelu(h);
-            h = self.linear(h, next);
-        }
-        h
-    }
-}
+    /// Sum; either may have one row.
+    fn add(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
 
-/// The network as burn tensors.
-struct Burn {
-    tensors: Vec<VelocityTensor>,
-    leaves: Vec<Leaf>,
-}
+    /// Product of elements; either may have one row.
+    fn multiply(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
 
-enum Leaf {
-    Matrix(Tensor<2>),
-    Vector(Tensor<1>),
-}
-
-impl Burn {
-    /// On an autodiff device the weights' gradients are kept.
-    fn new(velocity: &Velocity, device: &Device) -> Self {
-        let tensors = velocity.tensors();
-        let leaf = |tensor: &VelocityTensor| {
-            let values = velocity.weights[tensor.range.clone()].to_vec();
-            let data = TensorData::new(values, tensor.shape.clone());
-            if tensor.is_matrix() {
-                Leaf::Matrix(tracked(Tensor::from_data(data, device)))
-            } else {
-                Leaf::Vector(tracked(Tensor::from_data(data, device)))
-            }
-        };
-        Self {
-            leaves: tensors.iter().map(leaf).collect(),
-            tensors,
-        }
-    }
-
-    fn leaf(&self, layer: &str, part: &str) -> &Leaf {
-        let name = format!("{layer}.{part}");
-        let index = self.tensors.iter().position(|tensor| tensor.name == name);
-        &self.leaves[index.expect("the table lists every tensor")]
-    }
-
-    fn matrix(&self, layer: &str) -> Tensor<2> {
-        match self.leaf(layer, "weight") {
-            Leaf::Matrix(tensor) => tensor.clone(),
-            Leaf::Vector(_) => unreachable!("'{layer}' is linear"),
-        }
-    }
-
-    fn vector(&self, layer: &str, part: &str) -> Tensor<1> {
-        match self.leaf(layer, part) {
-            Leaf::Vector(tensor) => tensor.clone(),
-            Leaf::Matrix(_) => unreachable!("'{layer}.{part}' is a vector"),
-        }
-    }
-
-    /// Copies the weights' gradients out, in the weights' order.
-    fn read(&self, gradients: &Gradients, out: &mut [f32]) {
-        for (tensor, leaf) in self.tensors.iter().zip(&self.leaves) {
-            let values = match leaf {
-                Leaf::Matrix(leaf) => leaf.grad(gradients).map(to_vec),
-                Leaf::Vector(leaf) => leaf.grad(gradients).map(to_vec),
-            };
-            out[tensor.range.clone()].copy_from_slice(&values.expect("every weight matters"));
-        }
-    }
-}
-
-impl Ops for Burn {
-    type Value = Tensor<2>;
-
-    fn linear(&mut self, x: Tensor<2>, layer: &str) -> Tensor<2> {
-        module::linear(x, self.matrix(layer), Some(self.vector(layer, "bias")))
-    }
-
-    fn linear_plus(&mut self, x: Tensor<2>, layer: &str, c: Tensor<2>) -> Tensor<2> {
-        module::linear(x, self.matrix(layer), None) + c
-    }
-
-    fn norm(&mut self, x: Tensor<2>, layer: &str) -> Tensor<2> {
-        let (scale, shift) = (self.vector(layer, "weight"), self.vector(layer, "bias"));
-        module::layer_norm(x, scale, Some(shift), NORM_EPSILON.into())
-    }
-
-    fn gelu(&mut self, x: Tensor<2>) -> Tensor<2> {
-        activation::gelu(x)
-    }
-}
-
-fn tracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.is_autodiff() {
-        tensor.require_grad()
-    } else {
-        tensor
-    }
-}
-
-fn rows(values: Vec<f32>, columns: usize, device: &Device) -> Tensor<2> {
-    let shape = [values.len() / columns, columns];
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.try_into_vec_as().expect("a float tensor on the CPU")
-}
-
-/// The network as ONNX nodes; a value is its name.
-#[derive(Default)]
-struct Onnx {
-    nodes: Vec<NodeProto>,
-}
-
-impl Velocity {
-    /// The computation as an ONNX graph (opset 20) without its initialisers: `x`
-    /// [batch, latent] and `t` [time_batch, 1] to `v` [batch, latent], float32. The matrices
-    /// are stored in half precision and cast first, so that a runtime can fold the cast.
-    pub fn graph(&self) -> GraphProto {
-        let mut onnx = Onnx::default();
-        let v = onnx.velocity(value::X.into(), value::T.into());
-        let last = onnx.nodes.last_mut().expect("the output layer");
-        debug_assert_eq!(last.output, [v]);
-        last.output = vec![value::V.into()];
-        let tensor = |name, rows, columns| {
-            ValueInfoProto::tensor(name, data_type::FLOAT, &[Err(rows), Ok(columns)])
-        };
-        GraphProto {
-            node: onnx.nodes,
-            name: Some("velocity".into()),
-            initializer: Vec::new(),
-            input: vec![
-                tensor(value::X, "batch", self.latent),
-                tensor(value::T, "time_batch", 1),
-            ],
-            output: vec![tensor(value::V, "batch", self.latent)],
-            value_info: Vec::new(),
-        }
-    }
-}
-
-impl Onnx {
-    fn node(
+    /// v: `x` [batch, latent], `t` [1 or batch, 1], `condition` [1 or batch, condition], result
+    /// [batch, latent].
+    fn velocity(
         &mut self,
-        op: &str,
-        inputs: &[&str],
-        output: String,
-        attribute: Option<AttributeProto>,
-    ) -> String {
-        self.nodes.push(NodeProto {
-            input: inputs.iter().map(|input| input.to_string()).collect(),
-            output: vec![output.clone()],
-            name: Some(output.clone()),
-            op_type: Some(op.into()),
-            attribute: attribute.into_iter().collect(),
-            domain: None,
-        });
-        output
+        shape: &Shape,
+        x: Self::Value,
+        t: Self::Value,
+        condition: Option<Self::Value>,
+    ) -> Self::Value {
+        let mut context = self.embed(t, "time");
+        if let Some(condition) = condition {
+            let condition = self.embed(condition, "condition");
+            context = self.add(context, condition);
+        }
+        match shape.variant {
+            Variant::Reference => self.chain(shape, x, context, &[2, 1]),
+            Variant::Deep => self.chain(shape, x, context, &[1, 2, 1]),
+            Variant::Residual => self.residual(shape, x, context),
+        }
     }
 
-    fn gemm(&mut self, x: &str, layer: &str, c: &str) -> String {
-        let to_float = AttributeProto {
-            name: Some("to".into()),
-            r#type: Some(attribute_type::INT),
-            i: Some(data_type::FLOAT.into()),
-            ..Default::default()
-        };
-        let stored = format!("{layer}.weight");
-        let weight = self.node("Cast", &[&stored], format!("{stored}.f32"), Some(to_float));
-        self.node("Gemm", &[x, &weight, c], format!("{layer}.out"), None)
+    fn embed(&mut self, value: Self::Value, name: &str) -> Self::Value {
+        let hidden = self.linear(value, &format!("{name}1"), EMBEDDING, Start::Plain);
+        let hidden = self.gelu(hidden);
+        self.linear(hidden, &format!("{name}2"), EMBEDDING, Start::Plain)
+    }
+
+    /// A hidden layer of width h, then one of h / divisor for each of `divisors`.
+    fn chain(
+        &mut self,
+        shape: &Shape,
+        x: Self::Value,
+        context: Self::Value,
+        divisors: &[usize],
+    ) -> Self::Value {
+        let concatenated = Start::Part(shape.latent + EMBEDDING);
+        let context = self.linear(context, "input_time", shape.width, concatenated);
+        let mut h = self.linear_plus(x, "input", context, concatenated);
+        for (i, divisor) in (1..).zip(divisors) {
+            h = self.norm(h, &format!("norm{i}"));
+            h = self.gelu(h);
+            let (layer, width) = (format!("hidden{}", i + 1), shape.width / divisor);
+            h = self.linear(h, &layer, width, Start::Plain);
+        }
+        h = self.norm(h, &format!("norm{}", divisors.len() + 1));
+        h = self.gelu(h);
+        self.linear(h, "output", shape.latent, Start::Zero)
+    }
+
+    fn residual(&mut self, shape: &Shape, x: Self::Value, context: Self::Value) -> Self::Value {
+        let width = shape.width;
+        let context = self.gelu(context);
+        let mut h = self.linear(x, "input", width, Start::Plain);
+        for i in 1..=BLOCKS {
+            let scale = self.linear(context.clone(), &format!("scale{i}"), width, Start::One);
+            let shift = self.linear(context.clone(), &format!("shift{i}"), width, Start::Zero);
+            let mut r = self.norm(h.clone(), &format!("norm{i}"));
+            r = self.multiply(r, scale);
+            r = self.add(r, shift);
+            r = self.linear(r, &format!("expand{i}"), width, Start::Plain);
+            r = self.gelu(r);
+            r = self.linear(r, &format!("contract{i}"), width, Start::Zero);
+            h = self.add(h, r);
+        }
+        h = self.norm(h, "norm");
+        self.linear(h, "output", shape.latent, Start::Zero)
     }
 }
 
-impl Ops for Onnx {
-    type Value = String;
+/// The list of tensors; a value is its number of columns.
+#[derive(Default)]
+struct Table {
+    tensors: Vec<VelocityTensor>,
+}
 
-    fn linear(&mut self, x: String, layer: &str) -> String {
-        self.gemm(&x, layer, &format!("{layer}.bias"))
+impl Table {
+    fn push(&mut self, name: String, shape: Vec<usize>, fill: Fill) {
+        let start = self.tensors.last().map_or(0, |tensor| tensor.range.end);
+        let range = start..start + shape.iter().product::<usize>();
+        self.tensors.push(VelocityTensor {
+            name,
+            shape,
+            range,
+            fill,
+        });
+    }
+}
+
+impl Ops for Table {
+    type Value = usize;
+
+    fn linear(&mut self, x: usize, layer: &str, outputs: usize, start: Start) -> usize {
+        let [weight, bias] = start.fills(x);
+        self.push(format!("{layer}.weight"), vec![x, outputs], weight);
+        self.push(format!("{layer}.bias"), vec![outputs], bias);
+        outputs
     }
 
-    fn linear_plus(&mut self, x: String, layer: &str, c: String) -> String {
-        self.gemm(&x, layer, &c)
+    fn linear_plus(&mut self, x: usize, layer: &str, c: usize, start: Start) -> usize {
+        let [weight, _] = start.fills(x);
+        self.push(format!("{layer}.weight"), vec![x, c], weight);
+        c
     }
 
-    fn norm(&mut self, x: String, layer: &str) -> String {
-        let epsilon = AttributeProto {
-            name: Some("epsilon".into()),
-            r#type: Some(attribute_type::FLOAT),
-            f: Some(NORM_EPSILON),
-            ..Default::default()
-        };
-        let inputs = [x, format!("{layer}.weight"), format!("{layer}.bias")];
-        let inputs = inputs.each_ref().map(String::as_str);
-        self.node(
-            "LayerNormalization",
-            &inputs,
-            format!("{layer}.out"),
-            Some(epsilon),
-        )
+    fn norm(&mut self, x: usize, layer: &str) -> usize {
+        self.push(format!("{layer}.weight"), vec![x], Fill::Ones);
+        self.push(format!("{layer}.bias"), vec![x], Fill::Zeros);
+        x
     }
 
-    fn gelu(&mut self, x: String) -> String {
-        self.node("Gelu", &[&x], format!("{x}.gelu"), None)
+    fn gelu(&mut self, x: usize) -> usize {
+        x
+    }
+
+    fn add(&mut self, a: usize, _: usize) -> usize {
+        a
+    }
+
+    fn multiply(&mut self, a: usize, _: usize) -> usize {
+        a
     }
 }

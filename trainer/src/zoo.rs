@@ -32,6 +32,8 @@ pub struct Zoo {
     pub layout: Layout,
     /// One flat vector a network: [networks, `layout.len()`] row-major.
     pub weights: Vec<f32>,
+    /// The networks' file names, in the same order.
+    pub files: Vec<String>,
 }
 
 impl Zoo {
@@ -55,7 +57,10 @@ impl Zoo {
             let bytes = fs::read(file).map_err(io("read", file))?;
             add(&mut zoo, &bytes, &files[0]).map_err(|e| e.at(format!("'{}'", file.display())))?;
         }
-        Ok(zoo.expect("there are files"))
+        let mut zoo = zoo.expect("there are files");
+        let name = |file: &PathBuf| file.file_name().map(|name| name.to_string_lossy().into());
+        zoo.files = files.iter().filter_map(name).collect();
+        Ok(zoo)
     }
 
     /// Number of networks.
@@ -100,6 +105,7 @@ fn add(zoo: &mut Option<Zoo>, bytes: &[u8], first: &Path) -> Result<()> {
                 mlp,
                 layout,
                 weights: Vec::new(),
+                files: Vec::new(),
             })
         }
     };

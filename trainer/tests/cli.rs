@@ -83,10 +83,13 @@ fn from_a_zoo_to_generated_networks() {
             "flow.held_out_loss.lowest",
             "flow.held_out_loss.lowest_step",
             "flow.held_out_loss.standing_still",
+            "flow.kept_step",
             "generated.accuracy",
             "nn_distance.generated.median",
             "nn_distance.generated.min",
             "nn_distance.zoo.median",
+            "solver.evaluations",
+            "solver.std_ratio",
             "std_ratio.median",
             "zoo.accuracy",
         ]

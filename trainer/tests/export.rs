@@ -13,9 +13,10 @@ use dwf::{
     ode::{Grid, Method, Solver, Workspace, integrate},
 };
 use dwf_trainer::{
+    components::{Components, Precision},
     export::{self, About},
     latent::Basis,
-    velocity::Velocity,
+    velocity::{Device, Velocity},
 };
 use half::f16;
 
@@ -40,10 +41,8 @@ fn bases() -> [Basis; 3] {
             scale: positive(LATENT, 2),
         },
         Basis::Linear {
-            components: common::normals(LATENT * 11, 3)
-                .into_iter()
-                .map(f16::from_f32)
-                .collect(),
+            components: Components::new(&common::normals(LATENT * 11, 3), 11, Precision::Half)
+                .unwrap(),
             mean: common::normals(11, 4),
             scale: positive(LATENT, 5),
         },
@@ -52,7 +51,7 @@ fn bases() -> [Basis; 3] {
 
 /// A network whose matrices lose nothing in half precision.
 fn velocity() -> Velocity {
-    let mut velocity = Velocity::random(LATENT, 16, 6);
+    let mut velocity = Velocity::random(common::shape(LATENT, 16), 6);
     for tensor in velocity
         .tensors()
         .iter()
@@ -149,7 +148,7 @@ fn samples_are_those_of_the_trainers_network() {
             let mut z = vec![0f32; LATENT];
             noise::fill(9, i as u64, 1.0, &mut z);
             let mut field = |t: &[f32], x: &[f32], v: &mut [f32]| {
-                v.copy_from_slice(&velocity.evaluate(x, t));
+                v.copy_from_slice(&velocity.evaluate(common::points(x, t), Device::Cpu));
                 Ok(())
             };
             integrate(
@@ -187,12 +186,12 @@ fn decode(basis: &Basis, z: &[f32]) -> Vec<f64> {
             scale,
         } => {
             let mut weights: Vec<f64> = mean.iter().map(|m| f64::from(*m)).collect();
-            for ((row, s), z) in components.chunks_exact(mean.len()).zip(scale).zip(z) {
+            for ((k, s), z) in scale.iter().enumerate().zip(z) {
                 let factor = f64::from(*s) * z;
                 weights
                     .iter_mut()
-                    .zip(row)
-                    .for_each(|(w, c)| *w += factor * c.to_f64());
+                    .zip(components.row(k))
+                    .for_each(|(w, c)| *w += factor * f64::from(c));
             }
             weights
         }
@@ -230,7 +229,11 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
         error.to_string()
     };
     let about = about(&identity);
-    let latents = refuse("a.onnx", &Velocity::random(LATENT + 1, 16, 0), &about);
+    let latents = refuse(
+        "a.onnx",
+        &Velocity::random(common::shape(LATENT + 1, 16), 0),
+        &about,
+    );
     assert!(latents.contains("a velocity over 6 latents"), "{latents}");
     let weights = refuse("a.onnx", &velocity(), &common::about(&layout(LATENT + 2)));
     assert!(weights.contains("a layout of 7 weights"), "{weights}");

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use dwf_trainer::{
+    flow::DEFAULT_STEPS,
     iris,
     report::key,
     train::{TrainOptions, train},
@@ -11,7 +12,7 @@ use dwf_trainer::{
 
 #[test]
 fn generated_classifiers_are_as_good_as_the_zoo_and_new() {
-    let quality = trained(0, TrainOptions::default().steps);
+    let quality = trained(0, DEFAULT_STEPS);
     assert_good(&quality, 0.95);
     compare_with_committed(&quality);
 }
@@ -19,7 +20,7 @@ fn generated_classifiers_are_as_good_as_the_zoo_and_new() {
 #[test]
 fn another_split_of_the_flowers_does_as_well() {
     // Seed 0 holds out easy flowers. Half the steps, for the time they take.
-    assert_good(&trained(1, TrainOptions::default().steps / 2), 0.88);
+    assert_good(&trained(1, DEFAULT_STEPS / 2), 0.88);
 }
 
 /// The figures of a flow trained on the zoo of this seed.
@@ -35,10 +36,8 @@ fn trained(seed: u64, steps: usize) -> BTreeMap<String, f64> {
         .add_text("held-out.csv", &made.held_out.to_csv(&iris::FEATURES))
         .unwrap();
     writer.finish().unwrap();
-    let options = TrainOptions {
-        steps,
-        ..Default::default()
-    };
+    let mut options = TrainOptions::default();
+    options.flow.steps = steps;
     train(&zoo, &folder.path().join("iris.onnx"), &options).unwrap()
 }
 

@@ -2,9 +2,10 @@
 
 mod common;
 
-use dwf_trainer::velocity::{TIME_FEATURES, Velocity};
+use dwf_trainer::velocity::{BLOCKS, Device, EMBEDDING, Points, Shape, Variant, Velocity};
 
 /// A matrix of f64, [rows, columns].
+#[derive(Clone)]
 struct Matrix {
     columns: usize,
     values: Vec<f64>,
@@ -76,25 +77,62 @@ impl Reference<'_> {
         })
     }
 
-    /// The formulas of the paper's network, with the concatenation split in two.
-    fn evaluate(&self, x: &[f32], t: &[f32]) -> Vec<f64> {
-        let time = self.linear(Matrix::new(t, 1), "time1");
-        let time = self.linear(gelu(time), "time2");
-        let time = self.linear(time, "input_time");
-        let mut h = self.product(Matrix::new(x, self.0.latent), "input");
-        h.values
-            .iter_mut()
-            .zip(&time.values)
-            .for_each(|(h, t)| *h += t);
-        for (norm, next) in [
-            ("norm1", "hidden2"),
-            ("norm2", "hidden3"),
-            ("norm3", "output"),
-        ] {
-            h = self.linear(gelu(self.norm(h, norm)), next);
+    fn embedding(&self, values: &[f32], columns: usize, name: &str) -> Matrix {
+        let hidden = self.linear(Matrix::new(values, columns), &format!("{name}1"));
+        self.linear(gelu(hidden), &format!("{name}2"))
+    }
+
+    fn evaluate(&self, points: &Points) -> Vec<f64> {
+        let shape = &self.0.shape;
+        let mut context = self.embedding(&points.t, 1, "time");
+        if shape.condition > 0 {
+            let condition = self.embedding(&points.condition, shape.condition, "condition");
+            add(&mut context, &condition);
+        }
+        let x = Matrix::new(&points.x, shape.latent);
+        match shape.variant {
+            Variant::Reference => self.chain(x, context, 3),
+            Variant::Deep => self.chain(x, context, 4),
+            Variant::Residual => self.residual(x, context),
+        }
+    }
+
+    /// The formulas of the paper's networks, with the concatenation split in two.
+    fn chain(&self, x: Matrix, context: Matrix, layers: usize) -> Vec<f64> {
+        let mut h = self.product(x, "input");
+        add(&mut h, &self.linear(context, "input_time"));
+        for i in 1..=layers {
+            let next = if i == layers {
+                "output".into()
+            } else {
+                format!("hidden{}", i + 1)
+            };
+            h = self.linear(gelu(self.norm(h, &format!("norm{i}"))), &next);
         }
         h.values
     }
+
+    fn residual(&self, x: Matrix, context: Matrix) -> Vec<f64> {
+        let context = gelu(context);
+        let mut h = self.linear(x, "input");
+        for i in 1..=BLOCKS {
+            let mut r = self.norm(h.clone(), &format!("norm{i}"));
+            let scale = self.linear(context.clone(), &format!("scale{i}"));
+            r.values
+                .iter_mut()
+                .zip(&scale.values)
+                .for_each(|(r, s)| *r *= s);
+            add(&mut r, &self.linear(context.clone(), &format!("shift{i}")));
+            let r = gelu(self.linear(r, &format!("expand{i}")));
+            add(&mut h, &self.linear(r, &format!("contract{i}")));
+        }
+        self.linear(self.norm(h, "norm"), "output").values
+    }
+}
+
+fn add(to: &mut Matrix, other: &Matrix) {
+    let values = to.values.iter_mut().zip(&other.values);
+    values.for_each(|(to, other)| *to += other);
 }
 
 fn gelu(x: Matrix) -> Matrix {
@@ -109,7 +147,7 @@ fn gelu(x: Matrix) -> Matrix {
 /// By its Taylor series: exact to 1e-12 for the |x| < 4 that occur here.
 fn erf(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);
-    for n in 1..200 {
+    for n in 1..90 {
         term *= -x * x / f64::from(n);
         sum += term / f64::from(2 * n + 1);
     }
@@ -117,8 +155,8 @@ fn erf(x: f64) -> f64 {
 }
 
 /// Random weights everywhere, the normalisations' too.
-fn velocity(latent: usize, width: usize) -> Velocity {
-    let mut velocity = Velocity::random(latent, width, 3);
+fn velocity(shape: Shape) -> Velocity {
+    let mut velocity = Velocity::random(shape, 3);
     let noise = common::normals(velocity.weights.len(), 4);
     velocity
         .weights
@@ -130,66 +168,99 @@ fn velocity(latent: usize, width: usize) -> Velocity {
 
 const TIMES: [f32; 6] = [0.0, 0.1, 0.35, 0.5, 0.9, 1.0];
 
+/// Every variant, without and with conditions.
+fn shapes(latent: usize, width: usize) -> Vec<Shape> {
+    let variants = [Variant::Reference, Variant::Deep, Variant::Residual];
+    let shape = |variant, condition| Shape {
+        variant,
+        latent,
+        width,
+        condition,
+    };
+    let both = variants.map(|variant| [shape(variant, 0), shape(variant, 2)]);
+    both.concat()
+}
+
+fn points(shape: &Shape) -> Points {
+    Points {
+        x: common::normals(shape.latent * TIMES.len(), 5),
+        t: TIMES.to_vec(),
+        condition: common::normals(shape.condition * TIMES.len(), 7),
+    }
+}
+
 #[test]
-fn burn_computes_the_papers_formulas() {
-    let velocity = velocity(7, 24);
-    let x = common::normals(7 * TIMES.len(), 5);
-    let expected = Reference(&velocity).evaluate(&x, &TIMES);
-    for (v, expected) in velocity.evaluate(&x, &TIMES).iter().zip(expected) {
-        // f32 rounding through six layers of values of size one.
-        assert!(
-            (f64::from(*v) - expected).abs() < 1e-5,
-            "{v} and {expected}"
-        );
+fn burn_computes_the_formulas() {
+    for shape in shapes(7, 24) {
+        let velocity = velocity(shape);
+        let points = points(&shape);
+        let expected = Reference(&velocity).evaluate(&points);
+        let found = velocity.evaluate(points, Device::Cpu);
+        assert_eq!(found.len(), expected.len());
+        for (v, expected) in found.iter().zip(expected) {
+            // f32 rounding through up to ten layers of values of size one.
+            let error = (f64::from(*v) - expected).abs();
+            assert!(error < 2e-5, "{shape:?}: {v} and {expected}");
+        }
     }
 }
 
 #[test]
 fn gradients_are_those_of_the_formulas() {
-    let mut velocity = velocity(3, 8);
-    let x = common::normals(3 * TIMES.len(), 5);
-    let target = common::normals(3 * TIMES.len(), 6);
-    let loss = |velocity: &Velocity| {
-        let v = Reference(velocity).evaluate(&x, &TIMES);
-        let squares = v
-            .iter()
-            .zip(&target)
-            .map(|(v, target)| (v - f64::from(*target)).powi(2));
-        squares.sum::<f64>() / target.len() as f64
-    };
-    let mut gradient = vec![0.0; velocity.weights.len()];
-    let value = velocity.loss_gradient(x.clone(), TIMES.to_vec(), target.clone(), &mut gradient);
-    assert!((f64::from(value) - loss(&velocity)).abs() < 1e-5);
-    for i in (0..gradient.len()).step_by(7) {
-        let weight = velocity.weights[i];
-        velocity.weights[i] = weight + 1e-3;
-        let above = loss(&velocity);
-        let high = velocity.weights[i];
-        velocity.weights[i] = weight - 1e-3;
-        let below = loss(&velocity);
-        let difference = (above - below) / f64::from(high - velocity.weights[i]);
-        velocity.weights[i] = weight;
-        // Central differences in f64: their third-order term at a step of 1e-3, and f32 gradients.
-        let error = (difference - f64::from(gradient[i])).abs();
-        assert!(error < 1e-4, "weight {i}: {difference} and {}", gradient[i]);
+    for shape in shapes(3, 8) {
+        let mut velocity = velocity(shape);
+        let points = points(&shape);
+        let target = common::normals(3 * TIMES.len(), 6);
+        let loss = |velocity: &Velocity| {
+            let v = Reference(velocity).evaluate(&points);
+            let squares = v
+                .iter()
+                .zip(&target)
+                .map(|(v, target)| (v - f64::from(*target)).powi(2));
+            squares.sum::<f64>() / target.len() as f64
+        };
+        let mut gradient = vec![0.0; velocity.weights.len()];
+        let value =
+            velocity.loss_gradient(points.clone(), target.clone(), &mut gradient, Device::Cpu);
+        assert!((f64::from(value) - loss(&velocity)).abs() < 1e-5);
+        for i in (0..gradient.len()).step_by(97) {
+            let weight = velocity.weights[i];
+            velocity.weights[i] = weight + 1e-3;
+            let above = loss(&velocity);
+            let high = velocity.weights[i];
+            velocity.weights[i] = weight - 1e-3;
+            let below = loss(&velocity);
+            let difference = (above - below) / f64::from(high - velocity.weights[i]);
+            velocity.weights[i] = weight;
+            // Central differences in f64: their third-order term at a step of 1e-3, and f32
+            // gradients.
+            let error = (difference - f64::from(gradient[i])).abs();
+            assert!(
+                error < 1e-4,
+                "{shape:?} {i}: {difference} and {}",
+                gradient[i]
+            );
+        }
     }
 }
 
 #[test]
 fn an_untrained_flow_stands_still_and_seeds_differ() {
-    let untrained = Velocity::untrained(5, 16, 1);
-    let x = common::normals(5 * TIMES.len(), 5);
-    assert!(untrained.evaluate(&x, &TIMES).iter().all(|v| *v == 0.0));
-    assert_eq!(untrained, Velocity::untrained(5, 16, 1));
-    assert_ne!(untrained, Velocity::untrained(5, 16, 2));
-    let matrices: usize = [
-        TIME_FEATURES,
-        TIME_FEATURES * TIME_FEATURES,
-        TIME_FEATURES * 16,
-    ]
-    .iter()
-    .chain(&[5 * 16, 16 * 8, 8 * 16, 16 * 5])
-    .sum();
-    let vectors = 2 * TIME_FEATURES + 16 + 2 * 16 + 8 + 2 * 8 + 16 + 2 * 16 + 5;
-    assert_eq!(untrained.weights.len(), matrices + vectors);
+    for shape in shapes(5, 16) {
+        let untrained = Velocity::untrained(shape, 1);
+        let v = untrained.evaluate(points(&shape), Device::Cpu);
+        assert!(v.iter().all(|v| *v == 0.0));
+        assert_eq!(untrained, Velocity::untrained(shape, 1));
+        assert_ne!(untrained, Velocity::untrained(shape, 2));
+    }
+}
+
+#[test]
+fn the_reference_has_the_papers_size() {
+    let matrices: usize = [EMBEDDING, EMBEDDING * EMBEDDING, EMBEDDING * 16]
+        .iter()
+        .chain(&[5 * 16, 16 * 8, 8 * 16, 16 * 5])
+        .sum();
+    let vectors = 2 * EMBEDDING + 16 + 2 * 16 + 8 + 2 * 8 + 16 + 2 * 16 + 5;
+    assert_eq!(common::shape(5, 16).weight_count(), matrices + vectors);
 }

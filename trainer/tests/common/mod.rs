@@ -10,6 +10,7 @@ use dwf_trainer::{
     network::{Mlp, Signature},
     random::Random,
     solver,
+    velocity::{Points, Shape, Variant},
     zoo::Writer,
 };
 
@@ -52,9 +53,29 @@ pub(crate) fn about(layout: &Layout) -> About {
     About {
         layout: layout.clone(),
         source_std: 1.0,
+        condition: None,
         solver: solver::unmeasured(),
         provenance: BTreeMap::from([("tool".into(), "test".into())]),
         quality: BTreeMap::new(),
+    }
+}
+
+/// A velocity network of the reference's kind, without conditions.
+pub(crate) fn shape(latent: usize, width: usize) -> Shape {
+    Shape {
+        variant: Variant::Reference,
+        latent,
+        width,
+        condition: 0,
+    }
+}
+
+/// Points without conditions.
+pub(crate) fn points(x: &[f32], t: &[f32]) -> Points {
+    Points {
+        x: x.to_vec(),
+        t: t.to_vec(),
+        condition: Vec::new(),
     }
 }
 

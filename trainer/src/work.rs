@@ -1,0 +1,128 @@
+//! The work folder: finished parts of a long run, kept beside its output until it is done.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::{Result, io},
+    sidecar::hex,
+};
+
+/// `NAME.work` beside an output `NAME.onnx` or folder `NAME`. It stays when the run is
+/// interrupted or fails, so that the next run with the same inputs goes on from there.
+pub struct Work {
+    folder: PathBuf,
+}
+
+/// The part of one stage, that belongs to its inputs and options.
+pub struct Part {
+    folder: PathBuf,
+}
+
+impl Work {
+    /// The work folder beside `output`, made if it does not exist.
+    ///
+    /// Errors: IO.
+    pub fn open(output: &Path) -> Result<Self> {
+        let mut name = output.file_stem().unwrap_or_default().to_owned();
+        name.push(".work");
+        let folder = output.with_file_name(name);
+        fs::create_dir_all(&folder).map_err(io("write", &folder))?;
+        Ok(Self { folder })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The part of `stage` (letters only) for everything that `key` says. What the stage left
+    /// under another key is of no use any more and is removed.
+    ///
+    /// Errors: IO.
+    pub fn part(&self, stage: &str, key: &impl Serialize) -> Result<Part> {
+        let json = serde_json::to_vec(key).expect("keys are plain data");
+        let name = format!("{stage}-{}", &hex(&Sha256::digest(json))[..16]);
+        let folder = self.folder.join(&name);
+        let prefix = format!("{stage}-");
+        for entry in fs::read_dir(&self.folder).map_err(io("read", &self.folder))? {
+            let entry = entry.map_err(io("read", &self.folder))?;
+            let found = entry.file_name();
+            if found.to_string_lossy().starts_with(&prefix) && found != *name {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        fs::create_dir_all(&folder).map_err(io("write", &folder))?;
+        Ok(Part { folder })
+    }
+
+    /// The run is done: removes the folder.
+    ///
+    /// Errors: IO.
+    pub fn finish(self) -> Result<()> {
+        fs::remove_dir_all(&self.folder).map_err(io("remove", &self.folder))
+    }
+}
+
+impl Part {
+    /// Where a file called `name` lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// A file's content, if it was finished.
+    ///
+    /// Errors: IO.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io("read", &path)(e)),
+        }
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// Errors: IO.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (path, draft) = (self.path(name), self.path(&format!("{name}.draft")));
+        fs::write(&draft, bytes).map_err(io("write", &draft))?;
+        fs::rename(&draft, &path).map_err(io("write", &path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_last_as_long_as_their_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("iris.onnx");
+        let work = Work::open(&output).unwrap();
+        assert_eq!(work.folder(), folder.path().join("iris.work"));
+        let part = work.part("align", &("zoo", 3)).unwrap();
+        assert_eq!(part.read("done").unwrap(), None);
+        part.write("done", b"12").unwrap();
+        work.part("flow", &1).unwrap().write("state", b"x").unwrap();
+        // Another process goes on.
+        let work = Work::open(&output).unwrap();
+        let part = work.part("align", &("zoo", 3)).unwrap();
+        assert_eq!(part.read("done").unwrap().unwrap(), b"12");
+        // Another key begins anew, without the old part.
+        let part = work.part("align", &("zoo", 4)).unwrap();
+        assert_eq!(part.read("done").unwrap(), None);
+        let part = work.part("align", &("zoo", 3)).unwrap();
+        assert_eq!(part.read("done").unwrap(), None);
+        let part = work.part("flow", &1).unwrap();
+        assert_eq!(part.read("state").unwrap().unwrap(), b"x");
+        work.finish().unwrap();
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+}
