@@ -1,6 +1,6 @@
 //! Status codes and the one error type of the crate.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// What went wrong, as it crosses the C ABI. The list only grows at its end.
 #[repr(i32)]
@@ -81,7 +81,9 @@ impl Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     status: Status,
-    message: String,
+    /// Constant for a cancelled call, which real-time programs make all the time, and which so
+    /// allocates nothing.
+    message: Cow<'static, str>,
 }
 
 /// The crate's result.
@@ -89,18 +91,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of class `status` with its sentence.
-    pub fn new(status: Status, message: impl Into<String>) -> Self {
+    pub fn new(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             message: message.into(),
         }
     }
 
-    pub(crate) fn argument(message: impl Into<String>) -> Self {
+    pub(crate) fn argument(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Status::InvalidArgument, message)
     }
 
-    pub(crate) fn artifact(message: impl Into<String>) -> Self {
+    pub(crate) fn artifact(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Status::BadArtifact, message)
     }
 
@@ -116,7 +118,7 @@ impl Error {
 
     /// The same error with the place it happened in front.
     pub fn at(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+        self.message = format!("{place}: {}", self.message).into();
         self
     }
 }

@@ -4,12 +4,13 @@ mod common;
 
 use std::{
     alloc::{GlobalAlloc, Layout as Block, System},
+    cell::Cell,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use common::Fixture;
 use dwf::{
-    Model, SampleOptions, Sampler, SamplerOptions,
+    Flow, Model, SampleOptions, Sampler, SamplerOptions, Status,
     metadata::BasisKind,
     ode::{Grid, Method, Solver},
 };
@@ -17,12 +18,20 @@ use dwf::{
 /// The system's allocator, counting. ONNX Runtime's own allocations are not Rust's.
 struct Counting;
 
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// Those of all threads.
+static ALL: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Those of this thread: others may still be ending, or belong to the test harness.
+    static MINE: Cell<usize> = const { Cell::new(0) };
+}
 
 // SAFETY: every call is the system's.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, block: Block) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALL.fetch_add(1, Ordering::Relaxed);
+        // None while a thread ends.
+        let _ = MINE.try_with(|mine| mine.set(mine.get() + 1));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(block) }
     }
@@ -36,19 +45,27 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of one call.
-fn allocations(sampler: &mut Sampler, solver: Solver, weights: &mut [f32]) -> usize {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+/// What `body` returns, and the allocations that it made on this thread and on all.
+fn counted<T>(body: impl FnOnce() -> T) -> (T, usize, usize) {
+    let now = || (MINE.get(), ALL.load(Ordering::Relaxed));
+    let before = now();
+    let result = body();
+    let after = now();
+    (result, after.0 - before.0, after.1 - before.1)
+}
+
+/// Generates networks; the allocations that took on this thread and on all.
+fn allocations(sampler: &mut Sampler, solver: Solver, weights: &mut [f32]) -> (usize, usize) {
     let options = SampleOptions {
         count: weights.len() / sampler.model().metadata().layout.len(),
         solver: Some(solver),
         ..Default::default()
     };
-    sampler.sample(options, weights).unwrap();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    let (result, mine, all) = counted(|| sampler.sample(options, weights));
+    result.unwrap();
+    (mine, all)
 }
 
-/// One test, because other threads' allocations would count.
 #[test]
 fn sampling_does_not_allocate() {
     for basis in [BasisKind::Identity, BasisKind::Diagonal, BasisKind::Linear] {
@@ -78,18 +95,34 @@ fn sampling_does_not_allocate() {
             let mut weights = vec![0f32; count * len];
             for solver in solvers(8) {
                 allocations(&mut one, solver, &mut weights);
-                let again = allocations(&mut one, solver, &mut weights);
+                let (again, _) = allocations(&mut one, solver, &mut weights);
                 assert_eq!(again, 0, "{basis:?}, {count} networks, {solver:?}");
             }
         }
+        // Nor does being cancelled allocate.
+        let mut weights = vec![0f32; len];
+        let mut cancelled = || {
+            let options = SampleOptions {
+                progress: Some(&mut |progress| match progress.done {
+                    5 => Flow::Cancel,
+                    _ => Flow::Continue,
+                }),
+                ..Default::default()
+            };
+            let (result, made, _) = counted(|| one.sample(options, &mut weights[..]));
+            assert_eq!(result.unwrap_err().status(), Status::Cancelled);
+            made
+        };
+        cancelled();
+        assert_eq!(cancelled(), 0, "{basis:?}, cancelled");
 
         // Several: a few a call, to hand out the work, however many evaluations there are.
         let mut several = sampler(3);
         let mut weights = vec![0f32; 20 * len];
         for (few, many) in solvers(2).into_iter().zip(solvers(200)) {
             allocations(&mut several, many, &mut weights);
-            let few = allocations(&mut several, few, &mut weights);
-            let many = allocations(&mut several, many, &mut weights);
+            let (_, few) = allocations(&mut several, few, &mut weights);
+            let (_, many) = allocations(&mut several, many, &mut weights);
             assert!(many <= few + 2 && many < 20, "{basis:?}: {few} and {many}");
         }
     }
