@@ -24,7 +24,7 @@ examples-library: .ort/libonnxruntime.so
 	@$(CARGO) build --release -p libdwf
 
 $(EXAMPLES)/robot: examples/robot.c examples/allocations.c examples/allocations.h \
-		examples/cartpole.h include/dwf.h | examples-library
+		examples/realtime.c examples/realtime.h examples/cartpole.h include/dwf.h | examples-library
 	@$(EXAMPLE_CC) $(filter %.c,$^) -o $@ $(EXAMPLE_LIBS) -ldl
 
 $(EXAMPLES)/ort_handoff: examples/ort_handoff.c examples/cartpole.h include/dwf.h | examples-library
