@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use common::{
     Fixture,
     c::{
-        Linkage, Workshop, compiler, executable, header, library_folder, link, root, sources,
-        succeeds,
+        Linkage, Workshop, compiler, executable, header, library_folder, link, root, snippets,
+        sources, succeeds,
     },
     damage,
 };
@@ -383,24 +383,71 @@ fn the_example_in_the_header() {
     let example: Vec<&str> = lines.collect();
     assert!(example.len() > 10, "no example in the header");
     let source = format!(
-        "#include <dwf.h>\n#include <stdio.h>\n#include <stdlib.h>\n\
-         static int fail(const char *text) {{ return fprintf(stderr, \"%s\\n\", text); }}\n\
-         int main(void) {{\n{}\nfor (size_t i = 0; i < 100 * info.weight_count; i++)\n\
+        "{PRELUDE}int main(void) {{\n{}\nfor (size_t i = 0; i < 100 * info.weight_count; i++)\n\
          if (!(weights[i] * weights[i] < 1e6f)) return 1;\nfree(weights);\nreturn 0;\n}}\n",
         example.join("\n")
     );
-    let workshop = Workshop::new();
-    let iris = Fixture {
-        name: "iris",
-        ..Default::default()
+    works(&source);
+}
+
+/// So must the guide.
+#[test]
+fn the_guide() {
+    let (file, body): (Vec<_>, Vec<_>) = snippets("docs/embedding-c.md", "c")
+        .into_iter()
+        .partition(|(kind, _)| kind == "file");
+    assert!(file.len() == 2 && body.len() > 6);
+    let code = |snippets: &[(String, String)]| -> String {
+        snippets
+            .iter()
+            .map(|(_, code)| format!("{code}\n"))
+            .collect()
     };
-    iris.write(workshop.path());
+    works(&format!(
+        "{PRELUDE}{}int main(void) {{\n{}\nreturn 0;\n}}\n",
+        code(&file),
+        code(&body)
+    ));
+}
+
+/// And what the README shows, in C and in Rust, where it is the example of the crate's front page.
+#[test]
+fn the_readme() {
+    let [(_, c)] = &snippets("README.md", "c")[..] else {
+        panic!("not one example in C");
+    };
+    // The README's networks have 131 weights, the fixture's 148.
+    let c = c.replace("100 * 131", "100 * 148");
+    works(&format!("{PRELUDE}int main(void) {{\n{c}\nreturn 0;\n}}\n"));
+
+    let [(_, rust)] = &snippets("README.md", "rust")[..] else {
+        panic!("not one example in Rust");
+    };
+    let front = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let lines = front.lines().filter_map(|line| line.strip_prefix("//! "));
+    let shown: Vec<_> = lines
+        .skip_while(|line| !line.starts_with("```"))
+        .skip(1)
+        .take_while(|line| !line.starts_with('#') && !line.starts_with("```"))
+        .collect();
+    assert_eq!(rust, &shown.join("\n"));
+}
+
+/// What snippets take for granted.
+const PRELUDE: &str = "#include <dwf.h>\n#include <pthread.h>\n#include <stdio.h>\n\
+    #include <stdlib.h>\n#include <string.h>\n#include <time.h>\n\
+    static int fail(const char *text) { return fprintf(stderr, \"%s\\n\", text); }\n";
+
+/// Compiles and runs `text` beside an `iris.onnx`.
+fn works(text: &str) {
+    let workshop = Workshop::with_iris();
     let (path, program) = (
         workshop.path().join("example.c"),
         workshop.path().join("example"),
     );
-    std::fs::write(&path, source).unwrap();
+    std::fs::write(&path, text).unwrap();
     let mut command = compiler("cc", "c99");
+    command.args(["-D_POSIX_C_SOURCE=200809L", "-pthread"]);
     command.arg(path).arg("-o").arg(&program);
     link(&mut command, Linkage::Shared);
     succeeds(&mut command);

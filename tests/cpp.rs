@@ -9,11 +9,9 @@ use std::{
 };
 
 use common::{
-    Fixture,
-    c::{Linkage, Workshop, executable, link, root, succeeds},
+    c::{Linkage, Workshop, executable, link, root, snippets, succeeds},
     conformance::{Native, compare, folder, output_of, run},
 };
-use dwf::condition::{Condition, ConditionSchema};
 
 /// Everything that g++ can say, near enough.
 const GCC: [&str; 8] = [
@@ -147,40 +145,10 @@ fn conformance() {
     }
 }
 
-/// The code blocks of a guide, each with what follows "```cpp".
-fn snippets(guide: &str) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(root().join(guide)).unwrap();
-    let blocks = text.split("\n```cpp").skip(1);
-    let block = |block: &str| {
-        let (kind, code) = block.split_once('\n').unwrap();
-        (
-            kind.trim().to_owned(),
-            code.split("\n```").next().unwrap().to_owned(),
-        )
-    };
-    blocks.map(block).collect()
-}
-
-/// A workshop with an `iris.onnx`, for code that opens one.
-fn workshop_with_iris() -> Workshop {
-    let workshop = Workshop::new();
-    let classes = ["setosa", "versicolor", "virginica"].map(String::from);
-    let iris = Fixture {
-        name: "iris",
-        condition: Some(Condition {
-            schema: ConditionSchema::Classes(classes.into()),
-            unconditional: Some(vec![0.0; 3]),
-        }),
-        ..Default::default()
-    };
-    iris.write(workshop.path());
-    workshop
-}
-
 /// Compiles and runs `text` beside an `iris.onnx`.
 fn works(text: &str, arguments: &[&str]) {
     for (name, warnings) in COMPILERS {
-        let workshop = workshop_with_iris();
+        let workshop = Workshop::with_iris();
         let main = workshop.path().join("main.cpp");
         std::fs::write(&main, text).unwrap();
         let mut command = compiler(name, warnings);
@@ -193,7 +161,7 @@ fn works(text: &str, arguments: &[&str]) {
 /// What the guide shows is what people copy: it must compile and work as it stands.
 #[test]
 fn the_guide() {
-    let (results, throwing): (Vec<_>, Vec<_>) = snippets("docs/embedding-cpp.md")
+    let (results, throwing): (Vec<_>, Vec<_>) = snippets("docs/embedding-cpp.md", "cpp")
         .into_iter()
         .partition(|(kind, _)| kind == "results");
     assert!(throwing.len() >= 6 && results.len() == 1);

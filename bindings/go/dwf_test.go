@@ -146,8 +146,13 @@ func TestArgumentsOfThisPackage(t *testing.T) {
 	model := open(t, "conditional.onnx")
 	_, err = model.NewSampler(dwf.SamplerOptions{ONNXRuntime: "a\x00b"})
 	expectStatus(t, err, dwf.ErrInvalidArgument)
-	_, err = model.NewSampler(dwf.SamplerOptions{Threads: -1})
-	expectStatus(t, err, dwf.ErrInvalidArgument)
+	for _, options := range []dwf.SamplerOptions{
+		{Threads: -1}, {Threads: math.MaxUint32 + 2}, {MaxBatch: math.MinInt},
+		{DeviceID: math.MaxUint32 + 1},
+	} {
+		_, err = model.NewSampler(options)
+		expectStatus(t, err, dwf.ErrInvalidArgument)
+	}
 
 	sampler := newSampler(t, model)
 	room := make([]float32, 2*model.Info().WeightCount)

@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"runtime/cgo"
 	"unsafe"
@@ -76,9 +77,13 @@ func (m *Model) NewSampler(options SamplerOptions) (*Sampler, error) {
 		struct_size:  C.sizeof_dwf_sampler_options,
 		device:       C.uint32_t(options.Device),
 		device_id:    C.int32_t(options.DeviceID),
-		threads:      C.uint32_t(options.Threads),
-		max_batch:    C.uint32_t(options.MaxBatch),
+		threads:      number(options.Threads),
+		max_batch:    number(options.MaxBatch),
 		memory_limit: C.uint64_t(options.MemoryLimit),
+	}
+	if int(opts.device_id) != options.DeviceID {
+		return nil, invalidArgument("there is no device %d", options.DeviceID)
+	}
 	}
 	if opts.onnxruntime, err = cString("ONNXRuntime", options.ONNXRuntime); err != nil {
 		return nil, err
@@ -193,6 +198,14 @@ func (s *Sampler) options(o *SampleOptions, pinner *runtime.Pinner) (C.dwf_sampl
 		c.condition = (*C.float)(pin(pinner, unsafe.Pointer(unsafe.SliceData(o.Condition))))
 	}
 	return c, nil
+}
+
+// number is n in C. What C has no room for becomes the largest, which libdwf refuses in words.
+func number(n int) C.uint32_t {
+	if uint64(n) > math.MaxUint32 {
+		return math.MaxUint32
+	}
+	return C.uint32_t(n)
 }
 
 // Close frees the sampler. It never fails.

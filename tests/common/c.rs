@@ -5,7 +5,10 @@ use std::{
     process::{Command, Output},
 };
 
+use dwf::condition::{Condition, ConditionSchema};
 use tempfile::TempDir;
+
+use super::Fixture;
 
 /// What issue and header promise to compile without a warning.
 pub const STRICT: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"];
@@ -27,6 +30,22 @@ impl Workshop {
         Self {
             folder: tempfile::tempdir().unwrap(),
         }
+    }
+
+    /// With an `iris.onnx` that takes conditions, for code that people copy.
+    pub fn with_iris() -> Self {
+        let workshop = Self::new();
+        let classes = ["setosa", "versicolor", "virginica"].map(String::from);
+        let iris = Fixture {
+            name: "iris",
+            condition: Some(Condition {
+                schema: ConditionSchema::Classes(classes.into()),
+                unconditional: Some(vec![0.0; 3]),
+            }),
+            ..Default::default()
+        };
+        iris.write(workshop.path());
+        workshop
     }
 
     pub fn path(&self) -> &Path {
@@ -106,6 +125,19 @@ pub fn succeeds(command: &mut Command) {
         status.code() == Some(0) && printed.is_empty(),
         "{command:?}: {status}\n{printed}"
     );
+}
+
+/// The code blocks of a document in `language`, each with what follows that on its first line.
+pub fn snippets(document: &str, language: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    let snippets = blocks.filter_map(|block| {
+        let (head, code) = block.split_once('\n')?;
+        let kind = head.strip_prefix(language)?;
+        (kind.is_empty() || kind.starts_with(' '))
+            .then(|| (kind.trim().to_owned(), code.to_owned()))
+    });
+    snippets.collect()
 }
 
 /// `include/dwf.h`.

@@ -36,7 +36,8 @@ namespace Dwf
         public void Sample(
             Span<float> weights, SampleOptions options = null, CancellationToken token = default)
         {
-            SampleRows(MemoryMarshal.AsBytes(weights), DType.F32, options, token);
+            fixed (float* data = &MemoryMarshal.GetReference(weights))
+                SampleRows(data, (long)weights.Length * sizeof(float), DType.F32, options, token);
         }
 
         /// <summary>
@@ -47,7 +48,9 @@ namespace Dwf
             Span<ushort> weights, DType dtype, SampleOptions options = null,
             CancellationToken token = default)
         {
-            SampleRows(MemoryMarshal.AsBytes(weights), Half(dtype), options, token);
+            fixed (ushort* data = &MemoryMarshal.GetReference(weights))
+                SampleRows(
+                    data, (long)weights.Length * sizeof(ushort), Half(dtype), options, token);
         }
 
         /// <summary>
@@ -79,21 +82,18 @@ namespace Dwf
                 : throw new ArgumentException($"{dtype} does not have 16 bits", nameof(dtype));
 
         private void SampleRows(
-            Span<byte> bytes, DType dtype, SampleOptions options, CancellationToken token)
+            void* data, long bytes, DType dtype, SampleOptions options, CancellationToken token)
         {
             options = options ?? new SampleOptions();
-            fixed (byte* data = &MemoryMarshal.GetReference(bytes))
+            var buffer = new Native.dwf_buffer
             {
-                var buffer = new Native.dwf_buffer
-                {
-                    struct_size = Native.Size(sizeof(Native.dwf_buffer)),
-                    data = data,
-                    size_bytes = Native.Size(bytes.Length),
-                    row_stride = NotNegative(options.RowStride, nameof(options.RowStride)),
-                    dtype = dtype,
-                };
-                Sample(&buffer, options, token);
-            }
+                struct_size = Native.Size(sizeof(Native.dwf_buffer)),
+                data = data,
+                size_bytes = Native.Size(bytes),
+                row_stride = NotNegative(options.RowStride, nameof(options.RowStride)),
+                dtype = dtype,
+            };
+            Sample(&buffer, options, token);
         }
 
         private void SampleTensors(

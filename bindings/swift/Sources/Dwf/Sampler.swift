@@ -70,7 +70,13 @@ extension Sampler {
         _ options: SampleOptions = SampleOptions(), as type: Element.Type = Float.self,
         progress: ((Progress) -> Progress.Action)? = nil
     ) throws(DwfError) -> [Element] {
-        let count = max(options.count, 1) * model.info.weightCount
+        let (count, overflow) = options.count.multipliedReportingOverflow(
+            by: model.info.weightCount)
+        guard options.count > 0, !overflow else {
+            throw DwfError(
+                .invalidArgument,
+                "no array holds \(options.count) networks of \(model.info.weightCount) weights")
+        }
         var failure: DwfError?
         let weights = [Element](unsafeUninitializedCapacity: count) { buffer, written in
             do throws(DwfError) {
@@ -141,7 +147,7 @@ extension Sampler {
         progress: ((Progress) -> Progress.Action)? = nil
     ) throws(DwfError) {
         let perNetwork = model.tensors.count
-        guard options.count > 0, tensors.count.isMultiple(of: perNetwork),
+        guard tensors.count > 0, tensors.count.isMultiple(of: perNetwork),
             tensors.count / perNetwork == options.count
         else {
             throw DwfError(
@@ -171,6 +177,10 @@ extension Sampler {
         _ output: dwf_buffer, _ options: SampleOptions,
         _ progress: ((Progress) -> Progress.Action)?
     ) throws(DwfError) {
+        guard options.count > 0 else {
+            throw DwfError(
+                .invalidArgument, "count is \(options.count); ask for 1 or more networks")
+        }
         var cOptions = options.withoutPointers
         cOptions.condition_rows = try conditionRows(options.condition)
         try check { text, capacity in

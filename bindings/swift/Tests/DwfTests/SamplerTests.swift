@@ -78,7 +78,14 @@ final class SamplerTests: XCTestCase {
             _ = try Sampler(model, options: Sampler.Options(device: .cuda))
         }
         let sampler = try Fixture.sampler("conditional.onnx")
-        assertThrows(.bufferTooSmall) { _ = try sampler.sampleNow(SampleOptions(count: -1)) }
+        var weights: [Float] = [0]
+        for count in [.min, -1, 0, .max] {
+            let options = SampleOptions(count: count)
+            assertThrows(.invalidArgument) { _ = try sampler.sampleNow(options) }
+            assertThrows(count > 0 ? .bufferTooSmall : .invalidArgument) {
+                try sampler.sampleNow(options, into: &weights)
+            }
+        }
         assertThrows(.invalidArgument) { _ = try sampler.sampleNow(SampleOptions(steps: -1)) }
         assertThrows(.invalidArgument) {
             _ = try sampler.sampleNow(SampleOptions(condition: [1, 0]))
