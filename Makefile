@@ -1,6 +1,7 @@
 # make demo    from nothing to generated networks, in two stages
 # make test    every test of the library, its C and C++ interfaces and the trainer
 # make hosts   the tests of the Go, C# and Swift bindings and of the examples; skips what is missing
+# make test-aarch64  the library's tests for 64-bit Arm, cross-built and run under qemu
 # make install, uninstall, dist: see install.mk; make examples, swarm: see examples/examples.mk
 # make header  regenerate include/dwf.h after a change in src/capi
 # make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
@@ -9,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-spawn demo-train test hosts check-python header bench bench-pytorch lint clean
+.PHONY: demo demo-spawn demo-train test test-aarch64 hosts check-python header bench bench-pytorch lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := build
@@ -71,6 +72,9 @@ test: .ort/libonnxruntime.so .ort/1.20.1/libonnxruntime.so
 	@awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' \
 		$(BUILD)/test.log | tee $(BUILD)/test.summary
+
+test-aarch64:
+	@tests/aarch64/run
 
 # A host whose toolchain is missing exits with 77 and says so; REQUIRE_HOSTS=1 takes no excuse.
 HOSTS := bindings/go/test bindings/csharp/test bindings/swift/test examples/test
