@@ -1,10 +1,16 @@
-# make install    headers, libraries, dwf.pc and a CMake package into $(DESTDIR)$(PREFIX); both
-#                 find their files from where they lie, so the folder may be moved
-# make uninstall  removes them
+# make install    headers, libraries, dwf.pc and a CMake package into $(DESTDIR)$(PREFIX); the last
+#                 two find their files from where they lie, so the folder may be moved
+# make install-cmake  the CMake package alone
+# make uninstall  removes all of it
 # make dist       build/libdwf-VERSION-linux-ARCH.tar.gz: the same with ONNX Runtime and an example,
 #                 for a machine without toolchain
 
-.PHONY: install uninstall dist
+# Packagers who have cargo-c get the same files, but for the CMake package, by
+#     cargo cinstall -p libdwf --release --destdir=... --prefix=... --libdir=... --includedir=...
+# (tests/install.rs compares). Its dwf.pc names the prefix, so that the folder is not to be moved.
+# CARGO_BUILD_TARGET, as cargo itself takes it, cross-compiles.
+
+.PHONY: install install-cmake uninstall dist
 
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 BUILD ?= build
@@ -24,7 +30,7 @@ PCDIR := $(LIBDIR)/pkgconfig
 
 # A profile of its own: a library with a SONAME would not serve programs that are run from
 # target/release, where it lies under one name only.
-RELEASED := $(TARGET)/dist
+RELEASED := $(TARGET)/$(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)dist
 SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 $(RELEASED)/libdwf.so: $(SOURCES)
@@ -45,7 +51,7 @@ define fill
 		$(1).in | install -Dm644 /dev/stdin $(DESTDIR)$(2)/$(notdir $(1))
 endef
 
-install: $(RELEASED)/libdwf.so
+install: $(RELEASED)/libdwf.so install-cmake
 	@install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(INCLUDEDIR)
 	@install -m644 include/dwf.h include/dwf.hpp $(DESTDIR)$(INCLUDEDIR)
 	@install -m755 $(RELEASED)/libdwf.so $(DESTDIR)$(LIBDIR)/libdwf.so.$(VERSION)
@@ -54,9 +60,11 @@ install: $(RELEASED)/libdwf.so
 	@install -m644 $(RELEASED)/libdwf.a $(DESTDIR)$(LIBDIR)
 	@strip --strip-debug $(DESTDIR)$(LIBDIR)/libdwf.a
 	$(call fill,dwf.pc,$(PCDIR),$(STATIC_LIBS))
+	@echo "libdwf $(VERSION) is in $(DESTDIR)$(PREFIX)"
+
+install-cmake:
 	$(call fill,cmake/dwf-config.cmake,$(CMAKEDIR),$(subst $() ,;,$(STATIC_LIBS)))
 	$(call fill,cmake/dwf-config-version.cmake,$(CMAKEDIR))
-	@echo "libdwf $(VERSION) is in $(DESTDIR)$(PREFIX)"
 
 uninstall:
 	@rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/,dwf.h dwf.hpp) $(DESTDIR)$(PCDIR)/dwf.pc \

@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -181,6 +182,62 @@ fn the_budgets() {
     let symbols = run(Command::new("readelf").args(["-d", "-S"]).arg(symbols));
     assert!(symbols.contains("soname: [libdwf.so.0]"), "{symbols}");
     assert!(!symbols.contains(".symtab"), "not stripped");
+}
+
+/// cargo-c installs the same files, but for the CMake package, and a library that programs built
+/// with ours find.
+#[test]
+fn by_cargo_c() {
+    let version = Command::new("cargo")
+        .args(["cinstall", "--version"])
+        .output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: no cargo-c; cargo install cargo-c");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut command = Command::new("cargo");
+    command.args([
+        "cinstall",
+        "-p",
+        "libdwf",
+        "--release",
+        "--prefix=/usr",
+        "--libdir=/usr/lib",
+    ]);
+    command.arg(format!("--destdir={}", path("theirs").display()));
+    run(command.current_dir(root()));
+    let ours = format!("DESTDIR={}", path("ours").display());
+    make(&["install".into(), ours, "PREFIX=/usr".into()]);
+
+    let names = |folder: &str| -> BTreeSet<PathBuf> {
+        let files = files(&path(folder));
+        let relative = files
+            .iter()
+            .map(|file| file.strip_prefix(path(folder)).unwrap());
+        relative
+            .filter(|file| !file.starts_with("usr/lib/cmake"))
+            .map(Path::to_owned)
+            .collect()
+    };
+    assert_eq!(names("theirs"), names("ours"));
+    for header in ["dwf.h", "dwf.hpp"] {
+        let read = |folder| fs::read(path(folder).join("usr/include").join(header)).unwrap();
+        assert!(read("theirs") == read("ours"), "{header} differs");
+    }
+    let library = path("theirs").join("usr/lib/libdwf.so");
+    let dynamic = run(Command::new("readelf").arg("-d").arg(library));
+    assert!(dynamic.contains("soname: [libdwf.so.0]"), "{dynamic}");
+
+    let [include, libraries] = ["include", "lib"].map(|name| path("ours/usr").join(name));
+    let program = path("first");
+    let mut command = Command::new("cc");
+    command.arg(root().join("tests/install/first.c"));
+    command.arg("-I").arg(include).arg("-L").arg(libraries);
+    run(command.arg("-ldwf").arg("-o").arg(&program));
+    let theirs = path("theirs/usr/lib");
+    let (place, ..) = first(Command::new(&program).env("LD_LIBRARY_PATH", &theirs));
+    assert_eq!(place, theirs.join("libdwf.so.0").to_str().unwrap());
 }
 
 /// Nothing stays behind, in odd places too.
