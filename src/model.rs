@@ -232,7 +232,8 @@ fn owned(
         return Err(Error::new(
             Status::OutOfMemory,
             format!(
-                "a copy of the sidecar takes {len} bytes, more than the {limit} of memory_limit;                  raise it, or map the file"
+                "a copy of the sidecar takes {len} bytes, more than the {limit} of memory_limit; \
+                 raise it, or map the file"
             ),
         ));
     }

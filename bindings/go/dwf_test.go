@@ -135,6 +135,8 @@ func TestVerifyFindsDamage(t *testing.T) {
 	model.Close()
 	_, err = dwf.Open(path, dwf.Copy, dwf.Verify)
 	expectStatus(t, err, dwf.ErrBadArtifact)
+	_, err = dwf.Open(path, dwf.Copy, dwf.MemoryLimit(100))
+	expectStatus(t, err, dwf.ErrOutOfMemory)
 }
 
 func TestArgumentsOfThisPackage(t *testing.T) {

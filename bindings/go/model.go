@@ -17,15 +17,21 @@ type Model struct {
 }
 
 // OpenOption changes how an artifact is opened.
-type OpenOption uint32
+type OpenOption struct {
+	copy, verify bool
+	memoryLimit  uint64
+}
 
-const (
+var (
 	// Copy reads the sidecar into memory instead of mapping it. A mapped file that another
 	// process truncates kills this process at the next access; a copy does not care.
-	Copy OpenOption = 1 << iota
+	Copy = OpenOption{copy: true}
 	// Verify compares the sidecar with the SHA-256 that the artifact carries; reads all of it.
-	Verify
+	Verify = OpenOption{verify: true}
 )
+
+// MemoryLimit bounds the bytes that [Copy] may take; it is 4 GiB otherwise.
+func MemoryLimit(bytes uint64) OpenOption { return OpenOption{memoryLimit: bytes} }
 
 // ModelInfo is what an artifact says about itself.
 type ModelInfo struct {
@@ -65,11 +71,13 @@ func Open(path string, options ...OpenOption) (*Model, error) {
 }
 
 // OpenBytes opens an artifact in memory: the bytes of its .onnx and of its sidecar. Both are
-// copied; to map a large sidecar, use [Open].
+// copied, whatever their size; to map a large sidecar, use [Open].
 //
 // Errors: as [Open].
 func OpenBytes(onnx, sidecar []byte, options ...OpenOption) (*Model, error) {
-	opts := modelOptions(append(options, Copy))
+	opts := modelOptions(options)
+	opts.copy = 1
+	opts.memory_limit = C.uint64_t(max(len(sidecar), 1))
 	var ptr *C.dwf_model
 	var text errorText
 	status := C.dwf_model_open_memory(
@@ -85,11 +93,14 @@ func OpenBytes(onnx, sidecar []byte, options ...OpenOption) (*Model, error) {
 func modelOptions(options []OpenOption) C.dwf_model_options {
 	opts := C.dwf_model_options{struct_size: C.sizeof_dwf_model_options}
 	for _, option := range options {
-		if option&Copy != 0 {
+		if option.copy {
 			opts.copy = 1
 		}
-		if option&Verify != 0 {
+		if option.verify {
 			opts.verify = 1
+		}
+		if option.memoryLimit != 0 {
+			opts.memory_limit = C.uint64_t(option.memoryLimit)
 		}
 	}
 	return opts

@@ -84,7 +84,6 @@ func (m *Model) NewSampler(options SamplerOptions) (*Sampler, error) {
 	if int(opts.device_id) != options.DeviceID {
 		return nil, invalidArgument("there is no device %d", options.DeviceID)
 	}
-	}
 	if opts.onnxruntime, err = cString("ONNXRuntime", options.ONNXRuntime); err != nil {
 		return nil, err
 	}

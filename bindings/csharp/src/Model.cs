@@ -30,15 +30,21 @@ namespace Dwf
                 Enumerable.Range(0, Info.TensorCount).Select(ReadTensor).ToArray());
         }
 
-        /// <summary>Opens the artifact `path` (name.onnx) and maps the sidecar beside it.</summary>
+        /// <summary>
+        /// Opens the artifact `path` (name.onnx) and maps the sidecar beside it. `memoryLimit`:
+        /// most bytes that a copy may take; 0: 4 GiB.
+        /// </summary>
         /// <exception cref="DwfException">
         /// Io, BadArtifact, Unsupported, InvalidArgument, OutOfMemory.
         /// </exception>
-        public static Model Open(string path, OpenOptions options = OpenOptions.None)
+        public static Model Open(
+            string path, OpenOptions options = OpenOptions.None, long memoryLimit = 0)
         {
             if (path == null)
                 throw new ArgumentNullException(nameof(path));
-            var native = NativeOptions(options);
+            if (memoryLimit < 0)
+                throw new ArgumentOutOfRangeException(nameof(memoryLimit), "is negative");
+            var native = NativeOptions(options, memoryLimit);
             IntPtr model;
             byte* err = stackalloc byte[Native.ErrorSize];
             fixed (byte* name = Native.Utf8(path, nameof(path)))
@@ -50,14 +56,14 @@ namespace Dwf
 
         /// <summary>
         /// Opens an artifact in memory: the bytes of its .onnx and of its sidecar. Both are
-        /// copied; to map a large sidecar, open it by its path.
+        /// copied, whatever their size; to map a large sidecar, open it by its path.
         /// </summary>
         /// <exception cref="DwfException">As the other Open.</exception>
         public static Model Open(
             ReadOnlySpan<byte> onnx, ReadOnlySpan<byte> sidecar,
             OpenOptions options = OpenOptions.None)
         {
-            var native = NativeOptions(options | OpenOptions.Copy);
+            var native = NativeOptions(options | OpenOptions.Copy, Math.Max(sidecar.Length, 1));
             IntPtr model;
             byte* err = stackalloc byte[Native.ErrorSize];
             fixed (byte* onnxData = &MemoryMarshal.GetReference(onnx))
@@ -91,12 +97,14 @@ namespace Dwf
         /// <summary>Frees the artifact, once no call uses it.</summary>
         public void Dispose() => handle.Dispose();
 
-        private static Native.dwf_model_options NativeOptions(OpenOptions options) =>
+        private static Native.dwf_model_options NativeOptions(
+            OpenOptions options, long memoryLimit) =>
             new Native.dwf_model_options
             {
                 struct_size = Native.Size(sizeof(Native.dwf_model_options)),
                 copy = (options & OpenOptions.Copy) != 0 ? 1u : 0,
                 verify = (options & OpenOptions.Verify) != 0 ? 1u : 0,
+                memory_limit = (ulong)memoryLimit,
             };
 
         private ModelInfo ReadInfo()

@@ -109,6 +109,9 @@ internal static class BindingTests
             Model.Open(onnx, OpenOptions.Copy).Dispose();
             Check.Fails(Status.BadArtifact,
                 () => Model.Open(onnx, OpenOptions.Copy | OpenOptions.Verify));
+            Check.Fails(Status.OutOfMemory, () => Model.Open(onnx, OpenOptions.Copy, 100));
+            Check.Throws<ArgumentOutOfRangeException>(
+                () => Model.Open(onnx, OpenOptions.Copy, -1));
         });
     }
 

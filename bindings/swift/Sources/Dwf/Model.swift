@@ -22,12 +22,13 @@ public final class Model: Sendable {
     ///   - copy: Read the sidecar into memory instead of mapping it. A mapped file that another
     ///     process truncates kills this process at the next access; a copy does not care.
     ///   - verify: Compare the sidecar with the SHA-256 in the `.onnx`; reads the whole file.
+    ///   - memoryLimit: Most bytes that a copy may take; `nil`: 4 GiB.
     /// - Throws: ``DwfError`` with `io`, `badArtifact`, `unsupported`, `invalidArgument` or
     ///   `outOfMemory`.
     public convenience init(
-        path: String, copy: Bool = false, verify: Bool = false
+        path: String, copy: Bool = false, verify: Bool = false, memoryLimit: Int? = nil
     ) throws(DwfError) {
-        var options = dwf_model_options(copy: copy, verify: verify)
+        var options = dwf_model_options(copy: copy, verify: verify, memoryLimit: memoryLimit)
         var handle: OpaquePointer?
         try check { dwf_model_open(path, &options, &handle, $0, $1) }
         try self.init(adopting: handle!)
@@ -47,7 +48,9 @@ public final class Model: Sendable {
         onnx: UnsafeRawBufferPointer, sidecar: UnsafeRawBufferPointer, copy: Bool = true,
         verify: Bool = false
     ) throws(DwfError) {
-        var options = dwf_model_options(copy: copy, verify: verify)
+        // A copy is no larger than what is in memory already.
+        var options = dwf_model_options(
+            copy: copy, verify: verify, memoryLimit: max(sidecar.count, 1))
         var handle: OpaquePointer?
         try check {
             dwf_model_open_memory(
@@ -157,9 +160,10 @@ extension Model.Info {
 }
 
 extension dwf_model_options {
-    fileprivate init(copy: Bool, verify: Bool) {
+    /// A limit of nothing or less becomes one byte, for which nothing has room.
+    fileprivate init(copy: Bool, verify: Bool, memoryLimit: Int?) {
         self.init(
             struct_size: MemoryLayout<Self>.size, copy: copy ? 1 : 0, verify: verify ? 1 : 0,
-            memory_limit: 0)
+            memory_limit: memoryLimit.map { UInt64(max($0, 1)) } ?? 0)
     }
 }

@@ -58,6 +58,16 @@ final class ModelTests: XCTestCase {
         }
     }
 
+    func testACopyHasALimit() throws {
+        let path = Fixture.folder.appending(path: "tiny.onnx").path
+        _ = try Model(path: path, copy: true, memoryLimit: 1 << 20)
+        for limit in [.min, 0, 100] {
+            assertThrows(.outOfMemory) {
+                _ = try Model(path: path, copy: true, memoryLimit: limit)
+            }
+        }
+    }
+
     func testErrorsSayWhatAndWhere() {
         XCTAssertThrowsError(try Model(path: "/nowhere/net.onnx")) { error in
             XCTAssertEqual((error as? DwfError)?.status, .io)
