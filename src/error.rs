@@ -81,8 +81,6 @@ impl Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     status: Status,
-    /// Constant for a cancelled call, which real-time programs make all the time, and which so
-    /// allocates nothing.
     message: Cow<'static, str>,
 }
 
@@ -91,18 +89,26 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of class `status` with its sentence.
-    pub fn new(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(status: Status, message: impl Into<String>) -> Self {
         Self {
             status,
-            message: message.into(),
+            message: message.into().into(),
         }
     }
 
-    pub(crate) fn argument(message: impl Into<Cow<'static, str>>) -> Self {
+    /// An error whose sentence is always the same, and so needs no memory.
+    pub(crate) const fn constant(status: Status, message: &'static str) -> Self {
+        Self {
+            status,
+            message: Cow::Borrowed(message),
+        }
+    }
+
+    pub(crate) fn argument(message: impl Into<String>) -> Self {
         Self::new(Status::InvalidArgument, message)
     }
 
-    pub(crate) fn artifact(message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn artifact(message: impl Into<String>) -> Self {
         Self::new(Status::BadArtifact, message)
     }
 

@@ -4,7 +4,7 @@
 mod operator;
 mod size;
 
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
 pub(crate) use size::Size;
 
@@ -335,7 +335,7 @@ fn integers(tensor: &TensorProto) -> Option<Vec<Integer>> {
     Some(numbers.into_iter().map(Integer::Number).collect())
 }
 
-fn unsupported(what: impl Into<Cow<'static, str>>) -> Error {
+fn unsupported(what: impl Into<String>) -> Error {
     Error::new(Status::Unsupported, what)
 }
 

@@ -61,7 +61,7 @@ impl Meter {
             self.stop.store(true, Ordering::Relaxed);
         }
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::new(
+            return Err(Error::constant(
                 Status::Cancelled,
                 "cancelled by the progress callback",
             ));

@@ -418,6 +418,6 @@ fn cores() -> usize {
         .min(MAX_THREADS)
 }
 
-fn unsupported(message: &'static str) -> Error {
+fn unsupported(message: &str) -> Error {
     Error::new(Status::Unsupported, message)
 }
