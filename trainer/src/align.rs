@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::{
     assignment,
-    network::{Layer, Mlp, dot},
+    mlp::{Layer, Mlp, dot},
     random::Random,
 };
 
@@ -19,7 +19,7 @@ const STREAMS: u64 = 1 << 32;
 /// For each hidden layer the old unit that stands at each new place.
 pub type Permutations = Vec<Vec<usize>>;
 
-/// Aligns networks ([count, mlp's weights] row-major, none beyond [`LARGEST_WEIGHT`](crate::zoo::LARGEST_WEIGHT)) to the first
+/// Aligns networks ([count, mlp's weights] row-major, none beyond [`LARGEST_WEIGHT`](crate::checkpoint::LARGEST_WEIGHT)) to the first
 /// of them, in place. Every network computes the same function as before, and `seed` decides the
 /// order of the descent.
 pub fn align(networks: &mut [f32], size: usize, mlp: &Mlp, seed: u64, done: impl Fn() + Sync) {

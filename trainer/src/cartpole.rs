@@ -8,7 +8,8 @@ use dwf::layout::DType;
 use rayon::prelude::*;
 
 use crate::{
-    network::{Mlp, Signature},
+    mlp::Mlp,
+    network::{Network, Signature},
     random::Random,
     zoo::Zoo,
 };
@@ -101,15 +102,16 @@ pub fn zoo(count: usize, seed: u64, done: impl Fn() + Sync) -> Zoo {
         shape: shape.into(),
         dtype: DType::F32,
     };
-    let (mlp, layout) = Mlp::find(&[
+    let network = Network::mlp(&[
         tensor("fc1.weight", &[HIDDEN, INPUTS]),
         tensor("fc1.bias", &[HIDDEN]),
         tensor("fc2.weight", &[ACTIONS, HIDDEN]),
         tensor("fc2.bias", &[ACTIONS]),
     ])
     .expect("a chain of two layers");
+    let mlp = network.as_mlp().expect("made as one");
     let solve = |network: u64| {
-        let attempts = (0..).map(|attempt| train(&mlp, Random::new(seed, network | attempt << 32)));
+        let attempts = (0..).map(|attempt| train(mlp, Random::new(seed, network | attempt << 32)));
         let solved = attempts.flatten().next().expect("attempts do not end");
         done();
         solved
@@ -118,12 +120,7 @@ pub fn zoo(count: usize, seed: u64, done: impl Fn() + Sync) -> Zoo {
         .into_par_iter()
         .flat_map_iter(solve)
         .collect();
-    Zoo {
-        mlp,
-        layout,
-        weights,
-        files: Vec::new(),
-    }
+    Zoo::made(network, weights)
 }
 
 /// Starts that no training has seen, as Gymnasium draws them.
@@ -263,8 +260,9 @@ mod tests {
 
     #[test]
     fn the_fast_policy_is_the_network() {
-        let Zoo { mlp, layout, .. } = zoo(0, 0, || ());
-        assert_eq!(layout.len(), WEIGHTS);
+        let network = zoo(0, 0, || ()).network;
+        let mlp = network.as_mlp().unwrap();
+        assert_eq!(network.layout().len(), WEIGHTS);
         let mut random = Random::new(3, 0);
         let mut right = 0;
         for _ in 0..1000 {

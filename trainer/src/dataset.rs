@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, path::Path};
 
 use crate::{
     error::{Error, Result, invalid, io},
-    network::Mlp,
+    mlp::Mlp,
 };
 
 /// Rows of features, each with its class.

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use crate::{
     dataset::Dataset,
-    network::{Layer, Mlp, Signature},
+    mlp::{Layer, Mlp},
+    network::{Network, Signature},
     random::Random,
     zoo::Zoo,
 };
@@ -43,15 +44,17 @@ pub fn zoo(count: usize, seed: u64, done: impl Fn() + Sync) -> IrisZoo {
         shape: shape.into(),
         dtype: DType::F32,
     };
-    let (mlp, layout) = Mlp::find(&[
+    let network = Network::mlp(&[
         tensor("fc1.weight", &[HIDDEN, FEATURES.len()]),
         tensor("fc1.bias", &[HIDDEN]),
         tensor("fc2.weight", &[CLASSES, HIDDEN]),
         tensor("fc2.bias", &[CLASSES]),
     ])
     .expect("a chain of two layers");
+    let mlp = network.as_mlp().expect("made as one");
+    let size = network.layout().len();
     let train = |i| {
-        let weights = train(&mlp, layout.len(), &training, Random::new(seed, i));
+        let weights = train(mlp, size, &training, Random::new(seed, i));
         done();
         weights
     };
@@ -60,12 +63,7 @@ pub fn zoo(count: usize, seed: u64, done: impl Fn() + Sync) -> IrisZoo {
         .flat_map_iter(train)
         .collect();
     IrisZoo {
-        zoo: Zoo {
-            mlp,
-            layout,
-            weights,
-            files: Vec::new(),
-        },
+        zoo: Zoo::made(network, weights),
         held_out,
     }
 }
@@ -233,12 +231,15 @@ mod tests {
     fn gradients_match_differences() {
         let (training, _) = split(0);
         let Zoo {
-            mlp, mut weights, ..
+            network,
+            mut weights,
+            ..
         } = zoo(1, 0, || ()).zoo;
+        let mlp = network.as_mlp().unwrap();
         let mut random = Random::new(0, 0);
         weights.iter_mut().for_each(|w| *w = random.symmetric(0.5));
         let mut gradient = vec![0.0; weights.len()];
-        add_gradient(&mlp, &weights, &training.x[..4], 1, &mut gradient);
+        add_gradient(mlp, &weights, &training.x[..4], 1, &mut gradient);
         let mut loss = |i: usize, by: f32| {
             let old = weights[i];
             weights[i] = old + by;

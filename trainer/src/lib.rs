@@ -1,7 +1,7 @@
 //! From a folder of trained networks to an artifact that libdwf samples new networks from.
 //!
 //! The data flow, a module a stage:
-//! [`zoo`] (checkpoints) -> [`align`] (hidden units matched) -> [`latent`] (whitened) ->
+//! [`zoo`] ([`checkpoint`]s of one [`network`]) -> [`align`] (hidden units matched) -> [`latent`] (whitened) ->
 //! [`flow`] (trained) -> [`export`] (two files) -> [`report`] (measured);
 //! [`train`] runs it from end to end.
 
@@ -11,10 +11,12 @@ pub mod adamw;
 pub mod align;
 pub mod assignment;
 pub mod cartpole;
+pub mod checkpoint;
 pub mod components;
 pub mod condition;
 pub mod dataset;
 pub mod error;
+pub mod evaluator;
 pub mod export;
 pub mod export_sampler;
 pub mod files;
@@ -27,6 +29,7 @@ pub mod judge;
 pub mod latent;
 pub mod memory;
 pub mod mixing;
+pub mod mlp;
 pub mod network;
 pub mod obedience;
 pub mod path;

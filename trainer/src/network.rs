@@ -1,307 +1,480 @@
-//! The target network: a plain MLP, read from the names and shapes of a checkpoint's tensors.
+//! The target network: its tensors in the flat weight vector, and its computation as an ONNX
+//! graph, read from a file or made for a plain MLP.
 
-use std::{cmp::Ordering, ops::Range};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fs,
+    io::{Read, Seek, SeekFrom},
+    ops::Range,
+    path::Path,
+};
 
-use dwf::layout::{DType, Layout, TensorKind};
+use dwf::{
+    layout::{Layout, TensorKind},
+    onnx::{
+        AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+        ValueInfoProto, attribute_type, data_type,
+    },
+};
+use prost::Message;
 
-use crate::error::{Result, invalid};
+pub use crate::checkpoint::Signature;
+use crate::{
+    error::{Error, Result, Status, invalid, io},
+    mlp::Mlp,
+};
 
-/// A tensor as a checkpoint lists it.
+/// The file in a zoo's folder that describes its networks unless another is named.
+pub const FILE: &str = "network.onnx";
+/// How to export a graph whose initialisers are the checkpoint's tensors.
+const EXPORT: &str = "export it with its weights as they are, in PyTorch: \
+                      torch.onnx.export(model.eval(), args, 'network.onnx', optimize=False)";
+/// Versions of the standard operators that are understood.
+const OPSETS: std::ops::RangeInclusive<i64> = 11..=25;
+/// Names that an error lists at most.
+const LISTED: usize = 6;
+
+/// A network's architecture. Cloning it is cheap beside its weights, which it does not hold.
+#[derive(Clone, Debug)]
+pub struct Network {
+    model: ModelProto,
+    layout: Layout,
+    inputs: Vec<Value>,
+    outputs: Vec<Value>,
+    mlp: Option<Mlp>,
+}
+
+/// An input or output of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// Name, `fc1.weight` say.
+pub struct Value {
+    /// Name in the graph.
     pub name: String,
-    /// Row-major shape.
-    pub shape: Vec<usize>,
-    /// Element type.
-    pub dtype: DType,
+    /// ONNX's number of its element type.
+    pub elem_type: i32,
+    /// Dimensions; `None` where any size goes, as for a batch.
+    pub shape: Vec<Option<usize>>,
+    /// Names of the dimensions that are free; equal names are equal sizes.
+    pub symbols: Vec<Option<String>>,
 }
 
-/// Linear layers with ReLU between them, over one flat weight vector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mlp {
-    layers: Vec<Layer>,
+/// A batch normalisation, with its statistics' places in the flat vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// Name of the value that it normalises.
+    pub input: String,
+    /// Running mean, [channels].
+    pub mean: Range<usize>,
+    /// Running variance, [channels].
+    pub variance: Range<usize>,
+    /// What is added to the variance.
+    pub epsilon: f32,
 }
 
-/// One linear layer: y = W x + b.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// Columns of W.
-    pub inputs: usize,
-    /// Rows of W.
-    pub outputs: usize,
-    /// W in the flat vector, [outputs, inputs] row-major.
-    pub weight: Range<usize>,
-    /// b in the flat vector, [outputs].
-    pub bias: Range<usize>,
-}
-
-impl Mlp {
-    /// Finds the chain of layers among a checkpoint's tensors: `NAME.weight` [out, in] with
-    /// `NAME.bias` [out], ordered by natural sort of NAME or, where that does not chain, by shape.
-    /// The layout lists weight and bias layer by layer.
+impl Network {
+    /// The plain MLP with ReLU between its layers that a checkpoint's tensors make: see
+    /// [`Mlp::find`]. Input `x` [batch, inputs], output `y` [batch, outputs].
     ///
-    /// Errors: INVALID_ARGUMENT naming the tensor if this is not such a chain.
-    pub fn find(tensors: &[Signature]) -> Result<(Self, Layout)> {
-        let layers = order(pair(tensors).map_err(not_a_chain)?).map_err(not_a_chain)?;
-        let layout = Layout::pack(layers.iter().flat_map(|[weight, bias]| {
-            [weight, bias].map(|tensor| {
-                let Signature { name, shape, dtype } = (*tensor).clone();
-                (name, shape, dtype, TensorKind::Parameter)
-            })
-        }))?;
-        let layers = layout
-            .tensors()
-            .chunks_exact(2)
-            .map(|pair| Layer {
-                inputs: pair[0].shape[1],
-                outputs: pair[0].shape[0],
-                weight: pair[0].range(),
-                bias: pair[1].range(),
-            })
-            .collect();
-        Ok((Self { layers }, layout))
-    }
-
-    /// The layers from input to output.
-    pub fn layers(&self) -> &[Layer] {
-        &self.layers
-    }
-
-    /// Length of an input.
-    pub fn inputs(&self) -> usize {
-        self.layers[0].inputs
-    }
-
-    /// Length of an output.
-    pub fn outputs(&self) -> usize {
-        self.layers[self.layers.len() - 1].outputs
-    }
-
-    /// The network's output for one input, with the flat vector `weights`.
-    pub fn forward(&self, weights: &[f32], input: &[f32]) -> Vec<f32> {
-        let mut x = input.to_vec();
-        for (i, layer) in self.layers.iter().enumerate() {
+    /// Errors: INVALID_ARGUMENT naming the tensor that is in the way.
+    pub fn mlp(tensors: &[Signature]) -> Result<Self> {
+        let (mlp, layout) = Mlp::find(tensors)?;
+        let mut graph = GraphProto {
+            name: Some("mlp".into()),
+            initializer: layout
+                .tensors()
+                .iter()
+                .map(|tensor| weight(&tensor.name, &tensor.shape))
+                .collect(),
+            ..Default::default()
+        };
+        let mut last = "x".to_owned();
+        for (i, pair) in layout.tensors().chunks_exact(2).enumerate() {
             if i > 0 {
-                x.iter_mut().for_each(|x| *x = x.max(0.0));
+                let hidden = format!("hidden{i}");
+                graph.node.push(node("Relu", &[&last], &hidden));
+                last = hidden;
             }
-            x = layer.apply(weights, &x);
+            let end = i + 1 == mlp.layers().len();
+            let result = if end { "y".into() } else { format!("sum{i}") };
+            let mut gemm = node("Gemm", &[&last, &pair[0].name, &pair[1].name], &result);
+            gemm.attribute.push(AttributeProto {
+                name: Some("transB".into()),
+                i: Some(1),
+                r#type: Some(attribute_type::INT),
+                ..Default::default()
+            });
+            graph.node.push(gemm);
+            last = result;
         }
-        x
-    }
-}
-
-impl Layer {
-    /// W x + b.
-    pub fn apply(&self, weights: &[f32], x: &[f32]) -> Vec<f32> {
-        let rows = weights[self.weight.clone()].chunks_exact(self.inputs);
-        let biases = &weights[self.bias.clone()];
-        rows.zip(biases)
-            .map(|(row, bias)| bias + dot(row, x))
-            .collect()
-    }
-}
-
-/// Inner product, in lanes that the compiler can vectorise.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0f32; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a.remainder().iter().zip(b.remainder());
-    let rest: f32 = rest.map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for i in 0..LANES {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
-}
-
-fn not_a_chain(what: String) -> crate::error::Error {
-    invalid(format!(
-        "{what}. Only plain MLPs are supported so far: a chain of NAME.weight [out, in] with \
-         NAME.bias [out]; other architectures come later with --network"
-    ))
-}
-
-/// A layer's weight and bias.
-type Pair<'a> = [&'a Signature; 2];
-
-/// Every weight with its bias.
-fn pair(tensors: &[Signature]) -> Result<Vec<Pair<'_>>, String> {
-    let find = |name: String| tensors.iter().find(|tensor| tensor.name == name);
-    for tensor in tensors {
-        if let Some(prefix) = tensor.name.strip_suffix(".bias")
-            && find(format!("{prefix}.weight")).is_none()
-        {
-            return Err(format!("tensor '{}' has no weight beside it", tensor.name));
-        }
-    }
-    let mut pairs = Vec::new();
-    for weight in tensors
-        .iter()
-        .filter(|tensor| !tensor.name.ends_with(".bias"))
-    {
-        let Signature { name, shape, .. } = weight;
-        let Some(prefix) = name.strip_suffix(".weight") else {
-            return Err(format!("tensor '{name}' is neither a weight nor a bias"));
+        let value =
+            |name, size| ValueInfoProto::tensor(name, data_type::FLOAT, &[Err("batch"), Ok(size)]);
+        graph.input = vec![value("x", mlp.inputs())];
+        graph.output = vec![value("y", mlp.outputs())];
+        let model = ModelProto {
+            ir_version: Some(9),
+            producer_name: Some("dwf".into()),
+            opset_import: vec![OperatorSetIdProto {
+                domain: None,
+                version: Some(20),
+            }],
+            graph: Some(graph),
+            ..Default::default()
         };
-        if shape.len() != 2 || shape.contains(&0) {
-            return Err(format!(
-                "tensor '{name}' has shape {shape:?} instead of [out, in]"
-            ));
-        }
-        let Some(bias) = find(format!("{prefix}.bias")) else {
-            return Err(format!("tensor '{name}' has no '{prefix}.bias' beside it"));
-        };
-        if bias.shape != [shape[0]] {
-            return Err(format!(
-                "tensor '{}' has shape {:?} instead of [{}]",
-                bias.name, bias.shape, shape[0]
-            ));
-        }
-        pairs.push([weight, bias]);
-    }
-    Ok(pairs)
-}
-
-/// The pairs from input to output.
-fn order(mut pairs: Vec<Pair<'_>>) -> Result<Vec<Pair<'_>>, String> {
-    pairs.sort_by(|a, b| natural(&a[0].name, &b[0].name));
-    let broken = pairs.windows(2).find(|pair| !feeds(pair[0], pair[1]));
-    let Some(&[first, second]) = broken.map(|pair| <&[Pair<'_>; 2]>::try_from(pair).expect("two"))
-    else {
-        return if pairs.is_empty() {
-            Err("there are no tensors".into())
-        } else {
-            Ok(pairs)
-        };
-    };
-    let fail = format!(
-        "tensors '{}' {:?} and '{}' {:?} do not chain",
-        first[0].name, first[0].shape, second[0].name, second[0].shape
-    );
-    by_shape(pairs).ok_or(fail)
-}
-
-/// The chain that the shapes alone force: at every place exactly one layer fits.
-fn by_shape(mut rest: Vec<Pair<'_>>) -> Option<Vec<Pair<'_>>> {
-    let is_first = |pair: &Pair<'_>| !rest.iter().any(|other| feeds(*other, *pair));
-    let mut next = only(&rest, is_first)?;
-    let mut chain = vec![rest.remove(next)];
-    while !rest.is_empty() {
-        let last = chain[chain.len() - 1];
-        next = only(&rest, |pair| feeds(last, *pair))?;
-        chain.push(rest.remove(next));
-    }
-    Some(chain)
-}
-
-/// Index of the only item that fits.
-fn only<T>(items: &[T], fits: impl Fn(&T) -> bool) -> Option<usize> {
-    let mut found = (0..items.len()).filter(|i| fits(&items[*i]));
-    found.next().filter(|_| found.next().is_none())
-}
-
-fn feeds(a: Pair<'_>, b: Pair<'_>) -> bool {
-    a[0].shape[0] == b[0].shape[1]
-}
-
-/// Compares names as people number them: `fc2` before `fc10`.
-pub fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
-    while let (Some(x), Some(y)) = (a.first(), b.first()) {
-        let order = if x.is_ascii_digit() && y.is_ascii_digit() {
-            let (x, y) = (take_number(&mut a), take_number(&mut b));
-            x.len().cmp(&y.len()).then(x.cmp(y))
-        } else {
-            (a, b) = (&a[1..], &b[1..]);
-            x.cmp(y)
-        };
-        if order.is_ne() {
-            return order;
-        }
-    }
-    a.len().cmp(&b.len())
-}
-
-/// Takes the leading digits off, without their leading zeros.
-fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
-    let end = text
-        .iter()
-        .position(|c| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, rest) = text.split_at(end);
-    *text = rest;
-    let zeros = digits
-        .iter()
-        .position(|c| *c != b'0')
-        .unwrap_or(digits.len());
-    &digits[zeros..]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chain(names: &[(&str, usize, usize)]) -> Vec<Signature> {
-        let tensor = |name: String, shape| Signature {
-            name,
-            shape,
-            dtype: DType::F32,
-        };
-        let layer = |&(name, outputs, inputs): &(&str, usize, usize)| {
-            [
-                tensor(format!("{name}.bias"), vec![outputs]),
-                tensor(format!("{name}.weight"), vec![outputs, inputs]),
-            ]
-        };
-        names.iter().flat_map(layer).collect()
+        let mut network = Self::of(model, layout)?;
+        network.mlp = Some(mlp);
+        Ok(network)
     }
 
-    fn names(layout: &Layout) -> Vec<&str> {
-        layout
-            .tensors()
+    /// The network of an ONNX file, over a checkpoint's `tensors`, which are its initialisers of
+    /// the same names. Their data in the file are not read and may be missing. The flat vector
+    /// has them in the order in which the computation needs them.
+    ///
+    /// Errors: IO; INVALID_ARGUMENT, naming the file, if it is not such a graph: names or shapes
+    /// that do not agree (listed), training mode, control flow; UNSUPPORTED for another opset.
+    pub fn read(path: &Path, tensors: &[Signature]) -> Result<Self> {
+        let bytes = fs::read(path).map_err(io("read the network", path))?;
+        let parsed = ModelProto::decode(&bytes[..]).ok();
+        let model = parsed.filter(|model| model.graph.is_some());
+        let model = model.ok_or_else(|| invalid("not an ONNX file, or truncated"));
+        model
+            .and_then(|model| Self::match_tensors(model, tensors, path))
+            .map_err(|e| e.at(format!("'{}'", path.display())))
+    }
+
+    fn match_tensors(mut model: ModelProto, tensors: &[Signature], path: &Path) -> Result<Self> {
+        check_version(&model)?;
+        let graph = model.graph.get_or_insert_default();
+        check_graph(graph)?;
+        let named: HashMap<&str, &Signature> = tensors
             .iter()
-            .map(|tensor| tensor.name.as_str())
+            .map(|tensor| (&*tensor.name, tensor))
+            .collect();
+        check_names(graph, &named)?;
+        for tensor in &mut graph.initializer {
+            match named.get(tensor.name()) {
+                Some(signature) => check_shape(tensor, signature)?,
+                None => load_external(tensor, path)?,
+            }
+        }
+        let is_weight = |name: &str| named.contains_key(name);
+        cast_weights(graph, is_weight);
+        graph.value_info.clear();
+        let order = order_of_use(graph, is_weight);
+        let buffers = statistics(graph);
+        let layout = Layout::pack(order.iter().map(|name| {
+            let Signature { name, shape, dtype } = named[&**name].clone();
+            let buffer = buffers.contains(&*name)
+                || name.ends_with(".running_mean")
+                || name.ends_with(".running_var");
+            let kind = if buffer {
+                TensorKind::Buffer
+            } else {
+                TensorKind::Parameter
+            };
+            (name, shape, dtype, kind)
+        }))?;
+        Self::of(model, layout)
+    }
+
+    fn of(mut model: ModelProto, layout: Layout) -> Result<Self> {
+        let graph = model.graph.get_or_insert_default();
+        let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+        // Old files list initialisers among the inputs.
+        graph
+            .input
+            .retain(|input| !initializers.contains(input.name()));
+        let inputs = graph.input.iter().map(value).collect::<Result<_>>()?;
+        let outputs = graph.output.iter().map(value).collect::<Result<_>>()?;
+        Ok(Self {
+            model,
+            layout,
+            inputs,
+            outputs,
+            mlp: None,
+        })
+    }
+
+    /// The tensors in the order of the flat vector.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The model: every weight is an initialiser of floats without data, named and shaped like
+    /// its tensor in the layout.
+    pub fn model(&self) -> &ModelProto {
+        &self.model
+    }
+
+    /// The computation.
+    pub fn graph(&self) -> &GraphProto {
+        self.model.graph.as_ref().expect("made with a graph")
+    }
+
+    /// What goes in.
+    pub fn inputs(&self) -> &[Value] {
+        &self.inputs
+    }
+
+    /// What comes out.
+    pub fn outputs(&self) -> &[Value] {
+        &self.outputs
+    }
+
+    /// The network as a chain of layers, if it was found as one.
+    pub fn as_mlp(&self) -> Option<&Mlp> {
+        self.mlp.as_ref()
+    }
+
+    /// Its batch normalisations, from input to output.
+    pub fn batch_norms(&self) -> Vec<BatchNorm> {
+        let place = |name: &String| self.layout.get(name).map(|tensor| tensor.range());
+        let norms = self.graph().node.iter();
+        norms
+            .filter(|node| node.op_type() == "BatchNormalization")
+            .filter_map(|node| {
+                Some(BatchNorm {
+                    input: node.input.first()?.clone(),
+                    mean: place(node.input.get(3)?)?,
+                    variance: place(node.input.get(4)?)?,
+                    epsilon: attribute(node, "epsilon").map_or(1e-5, |a| a.f()),
+                })
+            })
             .collect()
     }
+}
 
-    #[test]
-    fn natural_order_counts() {
-        let mut layers = vec!["fc10", "fc2", "fc1", "fc02b", "a"];
-        layers.sort_by(|a, b| natural(a, b));
-        assert_eq!(layers, ["a", "fc1", "fc2", "fc02b", "fc10"]);
+/// An attribute of a node.
+pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|a| a.name() == name)
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+        output: vec![output.to_owned()],
+        name: Some(format!("{op}_{output}")),
+        op_type: Some(op.to_owned()),
+        ..Default::default()
     }
+}
 
-    #[test]
-    fn layers_are_ordered_by_name_then_by_shape() {
-        let (_, layout) =
-            Mlp::find(&chain(&[("fc10", 5, 5), ("fc2", 5, 5), ("fc1", 5, 3)])).unwrap();
-        assert_eq!(
-            names(&layout)[..3],
-            ["fc1.weight", "fc1.bias", "fc2.weight"]
+fn weight(name: &str, shape: &[usize]) -> TensorProto {
+    TensorProto {
+        dims: shape.iter().map(|dim| *dim as i64).collect(),
+        data_type: Some(data_type::FLOAT),
+        name: Some(name.to_owned()),
+        ..Default::default()
+    }
+}
+
+fn value(info: &ValueInfoProto) -> Result<Value> {
+    let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
+    let (Some(tensor), Some(shape)) = (tensor, shape) else {
+        let what = format!(
+            "input or output '{}' is no tensor of known rank",
+            info.name()
         );
-        let (mlp, layout) =
-            Mlp::find(&chain(&[("body", 6, 5), ("head", 2, 6), ("stem", 5, 4)])).unwrap();
-        assert_eq!(names(&layout)[0], "stem.weight");
-        assert_eq!((mlp.inputs(), mlp.outputs()), (4, 2));
-    }
+        return Err(invalid(what));
+    };
+    let size = |dim: Option<i64>| dim.and_then(|size| usize::try_from(size).ok());
+    Ok(Value {
+        name: info.name().to_owned(),
+        elem_type: tensor.elem_type(),
+        shape: shape.dim.iter().map(|dim| size(dim.dim_value)).collect(),
+        symbols: shape.dim.iter().map(|dim| dim.dim_param.clone()).collect(),
+    })
+}
 
-    #[test]
-    fn what_does_not_chain_is_named() {
-        let message = |tensors: &[Signature]| Mlp::find(tensors).unwrap_err().to_string();
-        let broken = message(&chain(&[("a", 4, 3), ("b", 2, 7)]));
-        assert!(
-            broken.contains("'a.weight' [4, 3] and 'b.weight' [2, 7]"),
-            "{broken}"
-        );
-        assert!(broken.contains("--network"), "{broken}");
-        let mut tensors = chain(&[("a", 4, 3)]);
-        tensors.remove(0);
-        assert!(message(&tensors).contains("no 'a.bias' beside it"));
-        let mut tensors = chain(&[("conv", 4, 3)]);
-        tensors[1].shape = vec![4, 3, 3, 3];
-        assert!(message(&tensors).contains("'conv.weight' has shape [4, 3, 3, 3]"));
+fn check_version(model: &ModelProto) -> Result<()> {
+    for opset in &model.opset_import {
+        let (domain, version) = (opset.domain(), opset.version());
+        let why = match domain {
+            "" | "ai.onnx" if !OPSETS.contains(&version) => format!(
+                "its opset is {version}, and {} to {} are understood; export it again with \
+                 opset_version=20",
+                OPSETS.start(),
+                OPSETS.end()
+            ),
+            "ai.onnx.preview.training" => {
+                format!("it holds operators for training alone; {EXPORT}")
+            }
+            _ => continue,
+        };
+        return Err(Error::new(Status::Unsupported, why));
     }
+    Ok(())
+}
+
+fn check_graph(graph: &GraphProto) -> Result<()> {
+    for node in &graph.node {
+        let refuse = |what: &str| {
+            let (op, name) = (node.op_type(), node.name());
+            Err(invalid(format!("node '{name}' ({op}) {what}; {EXPORT}")))
+        };
+        if node.attribute.iter().any(|a| a.g.is_some()) {
+            return refuse("is control flow, and only straight computations are understood");
+        }
+        let trains = attribute(node, "training_mode").is_some_and(|a| a.i() != 0);
+        let old = node.op_type() == "BatchNormalization" && node.output.len() > 1;
+        if trains || old {
+            return refuse("is in training mode");
+        }
+    }
+    Ok(())
+}
+
+/// Every tensor of the checkpoint must be an initialiser, and the other way round but for
+/// constants: initialisers of modules of which the checkpoint has nothing.
+fn check_names(graph: &GraphProto, named: &HashMap<&str, &Signature>) -> Result<()> {
+    let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let modules: HashSet<&str> = named.keys().map(|name| module(name)).collect();
+    let extra = named.keys().filter(|name| !initializers.contains(*name));
+    let extra: BTreeSet<&str> = extra.copied().collect();
+    let missing = graph.initializer.iter().filter(|tensor| {
+        let name = tensor.name();
+        let of_module = name.contains('.') && modules.contains(module(name));
+        let float = tensor.data_type() == data_type::FLOAT;
+        !named.contains_key(name) && (of_module && float || !has_data(tensor))
+    });
+    let missing: BTreeSet<&str> = missing.map(|tensor| tensor.name()).collect();
+    if extra.is_empty() && missing.is_empty() {
+        return Ok(());
+    }
+    let mut parts = Vec::new();
+    if !extra.is_empty() {
+        parts.push(format!(
+            "the checkpoints' {} are not in the graph",
+            list(&extra)
+        ));
+    }
+    if !missing.is_empty() {
+        parts.push(format!("its {} are not in the checkpoints", list(&missing)));
+    }
+    let parts = parts.join(", and ");
+    Err(invalid(format!("{parts}; {EXPORT}")))
+}
+
+/// The module that a tensor belongs to: its name without the last part.
+fn module(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(module, _)| module)
+}
+
+fn has_data(tensor: &TensorProto) -> bool {
+    tensor.raw_data.is_some()
+        || tensor.is_external()
+        || !tensor.float_data.is_empty()
+        || !tensor.int32_data.is_empty()
+        || !tensor.int64_data.is_empty()
+        || !tensor.double_data.is_empty()
+        || tensor.dims.contains(&0)
+}
+
+fn list(names: &BTreeSet<&str>) -> String {
+    let shown: Vec<String> = names
+        .iter()
+        .take(LISTED)
+        .map(|n| format!("'{n}'"))
+        .collect();
+    let more = match names.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("tensors {}{more}", shown.join(", "))
+}
+
+/// Whether an initialiser is the checkpoint's tensor; its data are dropped.
+fn check_shape(tensor: &mut TensorProto, signature: &Signature) -> Result<()> {
+    let shape: Vec<usize> = tensor.dims.iter().map(|dim| *dim as usize).collect();
+    if shape != signature.shape {
+        return Err(invalid(format!(
+            "tensor '{}' is {shape:?} in the graph and {:?} in the checkpoints; {EXPORT}",
+            signature.name, signature.shape
+        )));
+    }
+    let mut bare = weight(&signature.name, &signature.shape);
+    bare.data_type = tensor.data_type;
+    *tensor = bare;
+    Ok(())
+}
+
+/// Reads a constant that lies in a file beside the graph.
+fn load_external(tensor: &mut TensorProto, path: &Path) -> Result<()> {
+    if !tensor.is_external() {
+        return Ok(());
+    }
+    let location = tensor.external("location").unwrap_or_default();
+    let bare = Path::new(location).components().count() == 1 && !location.starts_with('.');
+    let number = |key| {
+        tensor
+            .external(key)
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let (offset, length) = (number("offset").unwrap_or(0), number("length"));
+    let (true, Some(length)) = (bare, length) else {
+        let what = format!("initialiser '{}' lies in no file beside it", tensor.name());
+        return Err(invalid(what));
+    };
+    let file = path.with_file_name(location);
+    let mut bytes = Vec::new();
+    let mut reader = fs::File::open(&file).map_err(io("read", &file))?;
+    reader
+        .seek(SeekFrom::Start(offset))
+        .map_err(io("read", &file))?;
+    reader
+        .take(length)
+        .read_to_end(&mut bytes)
+        .map_err(io("read", &file))?;
+    tensor.raw_data = Some(bytes);
+    tensor.external_data.clear();
+    tensor.data_location = None;
+    Ok(())
+}
+
+/// Weights are single precision, whatever the export computes in: others get a cast.
+fn cast_weights(graph: &mut GraphProto, is_weight: impl Fn(&str) -> bool) {
+    let mut casts = Vec::new();
+    let mut renamed = HashMap::new();
+    for tensor in &mut graph.initializer {
+        let stored = tensor.data_type();
+        if is_weight(tensor.name()) && stored != data_type::FLOAT {
+            tensor.data_type = Some(data_type::FLOAT);
+            let cast = format!("{}/cast", tensor.name());
+            let mut node = node("Cast", &[tensor.name()], &cast);
+            node.attribute.push(AttributeProto {
+                name: Some("to".into()),
+                i: Some(stored.into()),
+                r#type: Some(attribute_type::INT),
+                ..Default::default()
+            });
+            casts.push(node);
+            renamed.insert(tensor.name().to_owned(), cast);
+        }
+    }
+    for input in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+        if let Some(cast) = renamed.get(input) {
+            input.clone_from(cast);
+        }
+    }
+    graph.node.splice(0..0, casts);
+}
+
+/// The weights as the nodes need them; those that none needs last.
+fn order_of_use(graph: &GraphProto, is_weight: impl Fn(&str) -> bool) -> Vec<String> {
+    let used = graph.node.iter().flat_map(|node| &node.input);
+    let all = graph.initializer.iter().filter_map(|t| t.name.as_ref());
+    let mut seen = HashSet::new();
+    used.filter(|name| is_weight(name))
+        .chain(all.filter(|name| is_weight(name)))
+        .filter(|name| seen.insert(name.as_str()))
+        .cloned()
+        .collect()
+}
+
+/// Names of the running means and variances.
+fn statistics(graph: &GraphProto) -> HashSet<String> {
+    let norms = graph.node.iter();
+    norms
+        .filter(|node| node.op_type() == "BatchNormalization")
+        .flat_map(|node| node.input.iter().skip(3).cloned())
+        .collect()
 }

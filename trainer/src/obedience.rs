@@ -72,7 +72,7 @@ impl Reader {
         let read = |row: &[f32]| {
             let mut condition = self.mean.clone();
             for i in 0..zoo.count() {
-                let similarity = f64::from(crate::network::dot(row, zoo.row(i)));
+                let similarity = f64::from(crate::mlp::dot(row, zoo.row(i)));
                 for (j, value) in condition.iter_mut().enumerate() {
                     *value += similarity * self.weights[(i, j)];
                 }

@@ -283,7 +283,7 @@ fn couple(noise: &[f32], ends: &[f32], size: usize) -> Vec<f32> {
             // Squared distances, less what every permutation has in common.
             noise
                 .chunks_exact(size)
-                .map(move |noise| -crate::network::dot(end, noise))
+                .map(move |noise| -crate::mlp::dot(end, noise))
         })
         .collect();
     let order = assignment::solve(&costs, count);

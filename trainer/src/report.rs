@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use rayon::prelude::*;
 
-use crate::{dataset::Dataset, flow::HeldOutLoss, network::Mlp};
+use crate::{dataset::Dataset, flow::HeldOutLoss, mlp::Mlp};
 
 /// Names of the figures in `dwf.quality`.
 pub mod key {

@@ -21,7 +21,9 @@ use crate::{
     interrupt,
     judge::{Judge, Score},
     latent::{self, Basis, BasisChoice, Fit},
-    memory, mixing, obedience,
+    memory, mixing,
+    mlp::Mlp,
+    obedience,
     path::{Coupling, Latents, PathOptions, Target, TimeDistribution},
     pca::{Split, Wanted},
     progress::{self, Progress},
@@ -187,7 +189,7 @@ fn learn(
     options: &TrainOptions,
     work: &Work,
 ) -> Result<BTreeMap<String, f64>> {
-    align_zoo(&mut inputs.zoo, options.flow.seed);
+    align_zoo(&mut inputs.zoo, options.flow.seed)?;
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
     let score = inputs
@@ -208,7 +210,7 @@ fn learn(
         work,
         output,
         about: About {
-            layout: inputs.zoo.layout.clone(),
+            layout: inputs.zoo.layout().clone(),
             source_std: options.flow.path.source_std,
             condition: inputs.conditions.as_ref().map(Conditions::describe),
             solver: solver::unmeasured(),
@@ -266,7 +268,7 @@ fn encode(
     options: &TrainOptions,
     folder: &Path,
 ) -> Result<Encoded> {
-    let rows = Matrix::new(&inputs.zoo.weights, inputs.zoo.layout.len());
+    let rows = Matrix::new(&inputs.zoo.weights, inputs.zoo.layout().len());
     let split = Split {
         training: &parts.training,
         held_out: &parts.held_out,
@@ -491,7 +493,7 @@ impl Trainer<'_> {
         export::stage(&staging, DRAFT, velocity, &self.latents.basis, &about)?;
         let model = Model::open(staging.path(DRAFT), &WHOLE)?;
         let mut sampler = Sampler::new(&model, &Default::default())?;
-        let size = zoo.layout.len();
+        let size = zoo.layout().len();
         let mut generated = vec![0f32; REPORT_NETWORKS * size];
         let turns: Option<Vec<usize>> = training
             .conditions
@@ -510,7 +512,7 @@ impl Trainer<'_> {
             ..Default::default()
         };
         sampler.sample(options, &mut generated[..])?;
-        about.quality = report::measure(&zoo.mlp, &zoo.weights, &generated, size, data);
+        about.quality = report::measure(plain(zoo)?, &zoo.weights, &generated, size, data);
         let figures = trained.figures.iter();
         about
             .quality
@@ -556,7 +558,14 @@ fn describe(at: &flow::Progress) -> String {
 
 /// The mean score of networks on validation data.
 fn score<'a>(zoo: &'a Zoo, data: &'a Dataset) -> impl Fn(&[f32]) -> Result<f64> + 'a {
-    |networks| Ok(report::accuracy(&zoo.mlp, networks, zoo.layout.len(), data))
+    |networks| {
+        Ok(report::accuracy(
+            plain(zoo)?,
+            networks,
+            zoo.layout().len(),
+            data,
+        ))
+    }
 }
 
 /// The folder's own name, without where it lies.
@@ -592,7 +601,7 @@ fn read_data(
         None => return Ok(None),
     };
     let data = Dataset::read(path)?;
-    data.check(&zoo.mlp)
+    data.check(plain(zoo)?)
         .map_err(|e| e.at(format!("'{}'", path.display())))?;
     Ok(Some(data))
 }
@@ -653,7 +662,7 @@ fn check(inputs: &Inputs, options: &TrainOptions) -> Result<()> {
         return Err(invalid(format!(
             "--latent {latent}: {training} training networks of {} weights have at most {most} \
              principal components; give 1 to {most}",
-            zoo.layout.len()
+            zoo.layout().len()
         )));
     }
     let mut networks = zoo.networks();
@@ -669,7 +678,7 @@ fn check(inputs: &Inputs, options: &TrainOptions) -> Result<()> {
 /// Principal components that the training networks can have.
 fn most_components(zoo: &Zoo) -> usize {
     let training = zoo.count() - held_out_count(zoo.count());
-    (training - 1).min(zoo.layout.len())
+    (training - 1).min(zoo.layout().len())
 }
 
 /// Whether training fits into memory: else the system ends the process, and perhaps others.
@@ -677,7 +686,7 @@ fn check_memory(inputs: &Inputs, options: &TrainOptions) -> Result<()> {
     let zoo = &inputs.zoo;
     let held_out = held_out_count(zoo.count());
     let latent = match options.basis {
-        BasisChoice::Diagonal => zoo.layout.len(),
+        BasisChoice::Diagonal => zoo.layout().len(),
         BasisChoice::Linear {
             wanted: Wanted::Count(latent),
             ..
@@ -707,12 +716,21 @@ fn gigabytes(bytes: usize) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-fn align_zoo(zoo: &mut Zoo, seed: u64) {
+fn align_zoo(zoo: &mut Zoo, seed: u64) -> Result<()> {
+    let mlp = plain(zoo)?.clone();
     let progress = Progress::new("align", zoo.count() - 1);
-    align(&mut zoo.weights, zoo.layout.len(), &zoo.mlp, seed, || {
+    let size = zoo.layout().len();
+    align(&mut zoo.weights, size, &mlp, seed, || {
         progress.step(String::new)
     });
     progress.finish();
+    Ok(())
+}
+
+/// The zoo's architecture, which must be a plain MLP.
+fn plain(zoo: &Zoo) -> Result<&Mlp> {
+    let mlp = zoo.network.as_mlp();
+    mlp.ok_or_else(|| invalid("networks other than plain MLPs cannot be trained on yet"))
 }
 
 fn provenance(

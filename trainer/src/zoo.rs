@@ -1,163 +1,201 @@
-//! A zoo: a folder of safetensors files, one trained network each.
+//! A zoo: a folder of checkpoints, one trained network each.
 
 use std::{
     collections::HashMap,
     fs,
     ops::Range,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use dwf::layout::{DType, Layout};
-use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use rayon::prelude::*;
+use safetensors::{Dtype, tensor::TensorView};
 
 use crate::{
+    checkpoint::{Checkpoint, EXTENSIONS, Signature, decode, encode},
     error::{Error, Result, Status, invalid, io},
     files::{self, Staging},
-    network::{Mlp, Signature},
+    network::{self, Network},
+    store::Store,
 };
 
 /// Fewest networks that a distribution can be learned from at all.
 pub const MIN_NETWORKS: usize = 8;
-/// Largest weight in absolute value that a zoo may have. No network that works comes near it, and
-/// products of two, summed over a hundred million connections, stay finite in single precision.
-pub const LARGEST_WEIGHT: f32 = 1e15;
 
 /// Networks of one architecture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Zoo {
     /// The architecture.
-    pub mlp: Mlp,
-    /// Its tensors in the flat vector.
-    pub layout: Layout,
-    /// One flat vector a network: [networks, `layout.len()`] row-major.
-    pub weights: Vec<f32>,
-    /// The networks' file names, in the same order.
+    pub network: Network,
+    /// One flat vector a network: [networks, weights] row-major.
+    pub weights: Store,
+    /// The files that they were read from, by their names in the folder.
     pub files: Vec<String>,
 }
 
 impl Zoo {
-    /// Reads the `*.safetensors` files of a folder in the order of their names.
+    /// Reads the checkpoints of a folder, in the order of their names, into memory. Their
+    /// architecture is that of `network.onnx` in the folder, if there is one, or else a plain MLP.
     ///
-    /// Errors: IO; INVALID_ARGUMENT naming file and tensor unless there are at least
-    /// [`MIN_NETWORKS`] files, all with the same tensors (name, shape, type) that make a plain
-    /// MLP, and no weight that is not finite or beyond [`LARGEST_WEIGHT`].
+    /// Errors: as [`Source::open`] and [`Source::read`].
     pub fn read(folder: &Path) -> Result<Self> {
-        let files = files(folder)?;
-        if files.len() < MIN_NETWORKS {
-            return Err(invalid(format!(
-                "'{}' has {} *.safetensors files and a zoo needs at least {MIN_NETWORKS}, one \
-                 network each",
-                folder.display(),
-                files.len()
-            )));
+        let source = Source::open(folder, None)?;
+        let size = source.network.layout().len();
+        let weights = Store::memory(vec![0.0; source.files.len() * size], size);
+        source.read(weights, || ())
+    }
+
+    /// Networks made here, [count, weights] row-major in memory.
+    pub fn made(network: Network, weights: Vec<f32>) -> Self {
+        let weights = Store::memory(weights, network.layout().len());
+        Self {
+            network,
+            weights,
+            files: Vec::new(),
         }
-        let mut zoo: Option<Self> = None;
-        for file in &files {
-            let bytes = fs::read(file).map_err(io("read", file))?;
-            add(&mut zoo, &bytes, &files[0]).map_err(|e| e.at(format!("'{}'", file.display())))?;
-        }
-        let mut zoo = zoo.expect("there are files");
-        let name = |file: &PathBuf| file.file_name().map(|name| name.to_string_lossy().into());
-        zoo.files = files.iter().filter_map(name).collect();
-        Ok(zoo)
+    }
+
+    /// The tensors in the flat vector.
+    pub fn layout(&self) -> &Layout {
+        self.network.layout()
     }
 
     /// Number of networks.
     pub fn count(&self) -> usize {
-        self.weights.len() / self.layout.len()
+        self.weights.count()
     }
 
     /// The flat vectors.
     pub fn networks(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.weights.chunks_exact(self.layout.len())
+        self.weights.rows()
     }
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// A folder of checkpoints that are alike, of which no weight has been read.
+pub struct Source {
+    /// The architecture.
+    pub network: Network,
+    folder: PathBuf,
+    files: Vec<String>,
+}
+
+impl Source {
+    /// Looks through the checkpoints of a folder. Their architecture is that of the ONNX file
+    /// `network`, or of `network.onnx` in the folder, or else a plain MLP.
+    ///
+    /// Errors: IO; INVALID_ARGUMENT naming file and tensor unless there are at least
+    /// [`MIN_NETWORKS`] files, all with the same tensors (name, shape, type), which are those of
+    /// the architecture.
+    pub fn open(folder: &Path, network: Option<&Path>) -> Result<Self> {
+        let files = checkpoints(folder)?;
+        if files.len() < MIN_NETWORKS {
+            return Err(invalid(format!(
+                "'{}' has {} checkpoints (*.safetensors, *.pt, *.pth) and a zoo needs at least \
+                 {MIN_NETWORKS}, one network each",
+                folder.display(),
+                files.len()
+            )));
+        }
+        let first = Checkpoint::open(&folder.join(&files[0]))?;
+        let default = folder.join(network::FILE);
+        let network = match network {
+            Some(path) => Network::read(path, first.signatures()),
+            None if default.exists() => Network::read(&default, first.signatures()),
+            None => Network::mlp(first.signatures())
+                .map_err(|e| e.at(format!("'{}'", folder.join(&files[0]).display()))),
+        }?;
+        let source = Self {
+            network,
+            folder: folder.to_owned(),
+            files,
+        };
+        for file in &source.files[1..] {
+            source.checkpoint(file)?;
+        }
+        Ok(source)
+    }
+
+    /// Number of networks.
+    pub fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// What tells these files from others and from themselves after a change: names, sizes, times.
+    pub fn fingerprint(&self) -> Vec<(String, u64, Option<SystemTime>)> {
+        let files = self.files.iter();
+        files
+            .map(|file| {
+                let about = fs::metadata(self.folder.join(file)).ok();
+                let size = about.as_ref().map_or(0, |about| about.len());
+                (
+                    file.clone(),
+                    size,
+                    about.and_then(|about| about.modified().ok()),
+                )
+            })
+            .collect()
+    }
+
+    /// Reads every network into `weights`, which has a row for each. `done` is called after each.
+    ///
+    /// Errors: IO; INVALID_ARGUMENT naming file and tensor if a weight is not finite or beyond
+    /// [`LARGEST_WEIGHT`](crate::checkpoint::LARGEST_WEIGHT).
+    pub fn read(self, mut weights: Store, done: impl Fn() + Sync) -> Result<Zoo> {
+        let size = weights.size();
+        weights
+            .par_chunks_exact_mut(size)
+            .zip(&self.files)
+            .try_for_each(|(row, file)| {
+                self.read_network(file, row)?;
+                done();
+                Ok(())
+            })?;
+        Ok(Zoo {
+            network: self.network,
+            weights,
+            files: self.files,
+        })
+    }
+
+    fn read_network(&self, file: &str, row: &mut [f32]) -> Result<()> {
+        let checkpoint = self.checkpoint(file)?;
+        for spec in self.network.layout().tensors() {
+            checkpoint.read(&spec.name, &mut row[spec.range()])?;
+        }
+        Ok(())
+    }
+
+    /// One of the files, which must have exactly the tensors of the first.
+    fn checkpoint(&self, file: &str) -> Result<Checkpoint> {
+        let path = self.folder.join(file);
+        let checkpoint = Checkpoint::open(&path)?;
+        check(
+            checkpoint.signatures(),
+            self.network.layout(),
+            &self.files[0],
+        )
+        .map_err(|e| e.at(format!("'{}'", path.display())))?;
+        Ok(checkpoint)
+    }
+}
+
+fn checkpoints(folder: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(io("read the zoo", folder))? {
         let path = entry.map_err(io("read the zoo", folder))?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
-            files.push(path);
+        let extension = path.extension().unwrap_or_default();
+        if EXTENSIONS.iter().any(|known| extension == *known) {
+            let name = path.file_name().unwrap_or_default();
+            files.push(name.to_string_lossy().into_owned());
         }
     }
     files.sort();
     Ok(files)
 }
 
-/// Adds one network; the first, in file `first`, decides the architecture.
-fn add(zoo: &mut Option<Zoo>, bytes: &[u8], first: &Path) -> Result<()> {
-    let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
-        invalid(format!(
-            "not a safetensors file, or truncated ({e}); save the network again"
-        ))
-    })?;
-    let signatures = signatures(&tensors)?;
-    let zoo = match zoo {
-        Some(zoo) => zoo,
-        None => {
-            let (mlp, layout) = Mlp::find(&signatures)?;
-            zoo.insert(Zoo {
-                mlp,
-                layout,
-                weights: Vec::new(),
-                files: Vec::new(),
-            })
-        }
-    };
-    check(&signatures, &zoo.layout, first)?;
-    for spec in zoo.layout.tensors() {
-        let view = tensors
-            .tensor(&spec.name)
-            .expect("its signature was checked");
-        let values = decode(view.data(), spec.dtype);
-        check_values(&spec.name, &values)?;
-        zoo.weights.extend(values);
-    }
-    Ok(())
-}
-
-/// Networks that have diverged would spoil the others.
-fn check_values(tensor: &str, values: &[f32]) -> Result<()> {
-    let sane = |value: &f32| value.abs() <= LARGEST_WEIGHT;
-    match values.iter().position(|value| !sane(value)) {
-        Some(i) => Err(invalid(format!(
-            "tensor '{tensor}' has {:e} at element {i}, and weights go up to {LARGEST_WEIGHT:e}: \
-             the network has diverged; leave it out of the zoo",
-            values[i]
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn signatures(tensors: &SafeTensors<'_>) -> Result<Vec<Signature>> {
-    let signature = |(name, view): (String, TensorView<'_>)| {
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::Bf16,
-            other => {
-                return Err(invalid(format!(
-                    "tensor '{name}' is {other:?}; F32, F16 and BF16 are supported"
-                )));
-            }
-        };
-        Ok(Signature {
-            name,
-            shape: view.shape().to_vec(),
-            dtype,
-        })
-    };
-    tensors.tensors().into_iter().map(signature).collect()
-}
-
 /// Every network must have exactly the tensors of the first.
-fn check(signatures: &[Signature], layout: &Layout, first: &Path) -> Result<()> {
-    let first = first.file_name().unwrap_or_default().display();
+fn check(signatures: &[Signature], layout: &Layout, first: &str) -> Result<()> {
     for Signature { name, shape, dtype } in signatures {
         let Some(spec) = layout.get(name) else {
             return Err(invalid(format!(
@@ -182,32 +220,6 @@ fn check(signatures: &[Signature], layout: &Layout, first: &Path) -> Result<()> 
             spec.name
         ))),
         None => Ok(()),
-    }
-}
-
-/// Little-endian elements as f32.
-fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
-    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    match dtype {
-        DType::F32 => bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        DType::F16 => halves().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-        DType::Bf16 => halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
-    }
-}
-
-fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
-    let values = values.iter();
-    match dtype {
-        DType::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
-        DType::F16 => values
-            .flat_map(|v| f16::from_f32(*v).to_le_bytes())
-            .collect(),
-        DType::Bf16 => values
-            .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
-            .collect(),
     }
 }
 
@@ -265,11 +277,11 @@ impl<'a> Writer<'a> {
 fn serialize(layout: &Layout, network: &[f32]) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for spec in layout.tensors() {
-        let bytes = encode(&network[spec.range()], spec.dtype);
-        if decode(&bytes, spec.dtype)
-            .iter()
-            .any(|value| !value.is_finite())
-        {
+        let values = &network[spec.range()];
+        let bytes = encode(values, spec.dtype);
+        let mut stored = vec![0.0; values.len()];
+        decode(&bytes, spec.dtype, &mut stored);
+        if stored.iter().any(|value| !value.is_finite()) {
             let what = format!(
                 "tensor '{}' is out of the range of {:?}",
                 spec.name, spec.dtype

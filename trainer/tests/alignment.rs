@@ -4,9 +4,9 @@ mod common;
 
 use dwf_trainer::{
     align::{Permutations, align, match_weights, permute},
-    network::Mlp,
+    checkpoint::LARGEST_WEIGHT,
+    mlp::Mlp,
     random::Random,
-    zoo::LARGEST_WEIGHT,
 };
 
 const DEPTHS: [&[usize]; 4] = [

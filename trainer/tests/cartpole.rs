@@ -41,7 +41,7 @@ fn every_trained_policy_solves_the_task_and_follows_from_the_seed() {
         assert!(mean_return(network, &starts) >= SOLVED);
     }
     let again = cartpole::zoo(2, 5, || ());
-    assert_eq!(zoo.weights[..2 * 114], again.weights);
+    assert_eq!(zoo.weights[..2 * 114], again.weights[..]);
     assert_ne!(zoo.weights[..114], zoo.weights[114..228]);
 }
 

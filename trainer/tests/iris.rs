@@ -28,7 +28,7 @@ fn trained(seed: u64, steps: usize) -> BTreeMap<String, f64> {
     let folder = tempfile::tempdir().unwrap();
     let zoo = folder.path().join("zoo");
     let made = iris::zoo(100, seed, || ());
-    let mut writer = Writer::new(&zoo, &made.zoo.layout, 0..100).unwrap();
+    let mut writer = Writer::new(&zoo, made.zoo.layout(), 0..100).unwrap();
     made.zoo
         .networks()
         .for_each(|network| writer.add(network).unwrap());

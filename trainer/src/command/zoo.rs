@@ -64,16 +64,14 @@ fn iris(folder: &Path, count: usize, seed: u64) -> Result<()> {
     let progress = Progress::new("zoo", count);
     let made = iris::zoo(count, seed, || progress.step(String::new));
     progress.finish();
-    let mut writer = Writer::new(folder, &made.zoo.layout, 0..count)?;
+    let mut writer = Writer::new(folder, made.zoo.layout(), 0..count)?;
     for network in made.zoo.networks() {
         writer.add(network)?;
     }
     writer.add_text(HELD_OUT, &made.held_out.to_csv(&iris::FEATURES))?;
     writer.finish()?;
-    let accuracies = made
-        .zoo
-        .networks()
-        .map(|n| made.held_out.accuracy(&made.zoo.mlp, n));
+    let mlp = made.zoo.network.as_mlp().expect("these are MLPs");
+    let accuracies = made.zoo.networks().map(|n| made.held_out.accuracy(mlp, n));
     let mean = accuracies.sum::<f64>() / count as f64;
     println!(
         "wrote {count} networks to {}: mean accuracy {mean:.4} on held-out flowers",
@@ -87,7 +85,7 @@ fn cartpole(folder: &Path, count: usize, seed: u64) -> Result<()> {
     let progress = Progress::new("zoo", count);
     let made = cartpole::zoo(count, seed, || progress.step(String::new));
     progress.finish();
-    let mut writer = Writer::new(folder, &made.layout, 0..count)?;
+    let mut writer = Writer::new(folder, made.layout(), 0..count)?;
     for network in made.networks() {
         writer.add(network)?;
     }

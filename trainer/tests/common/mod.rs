@@ -2,17 +2,26 @@
 
 #![allow(dead_code, reason = "every test program uses some of it")]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use dwf::layout::{DType, Layout};
+use dwf::{
+    layout::{DType, Layout},
+    onnx::{ModelProto, data_type},
+};
 use dwf_trainer::{
     export::About,
-    network::{Mlp, Signature},
+    mlp::Mlp,
+    network::{Network, Signature},
     random::Random,
     solver,
     velocity::{Points, Shape, Variant},
     zoo::Writer,
 };
+use prost::Message;
 
 /// An MLP with these layer sizes, tensors `fc1.weight`, `fc1.bias`, ...
 pub(crate) fn mlp(sizes: &[usize]) -> (Mlp, Layout) {
@@ -87,4 +96,49 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A network that PyTorch exported: see `tests/networks/export.py`.
+pub(crate) fn exported_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/networks/{name}.onnx"))
+}
+
+/// The tensors that were stripped of their data: the module's.
+pub(crate) fn exported_tensors(name: &str) -> Vec<Signature> {
+    let bytes = fs::read(exported_path(name)).unwrap();
+    let graph = ModelProto::decode(&bytes[..]).unwrap().graph.unwrap();
+    let initializers = graph.initializer.iter();
+    initializers
+        .filter(|t| t.data_type() == data_type::FLOAT)
+        .filter(|t| t.raw_data.is_none() && t.float_data.is_empty())
+        .map(|t| {
+            let shape: Vec<usize> = t.dims.iter().map(|dim| *dim as usize).collect();
+            tensor(t.name(), &shape)
+        })
+        .collect()
+}
+
+pub(crate) fn exported(name: &str) -> Network {
+    Network::read(&exported_path(name), &exported_tensors(name)).unwrap()
+}
+
+/// Weights that keep values of size one on their way through a network: normal matrices scaled by
+/// their inputs, normalisations around the identity.
+pub(crate) fn plausible_weights(layout: &Layout, seed: u64) -> Vec<f32> {
+    let mut weights = normals(layout.len(), seed);
+    for tensor in layout.tensors() {
+        let values = &mut weights[tensor.range()];
+        let inputs: usize = tensor.shape.iter().skip(1).product();
+        let scale = match tensor.shape.len() {
+            0 | 1 => 0.2,
+            _ => 1.0 / (inputs as f32).sqrt(),
+        };
+        values.iter_mut().for_each(|w| *w *= scale);
+        if tensor.name.ends_with("running_var") {
+            values.iter_mut().for_each(|w| *w = 1.0 + w.abs());
+        } else if tensor.shape.len() == 1 && tensor.name.ends_with("weight") {
+            values.iter_mut().for_each(|w| *w += 1.0);
+        }
+    }
+    weights
 }

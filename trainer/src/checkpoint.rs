@@ -1,0 +1,338 @@
+//! A checkpoint: one trained network's tensors in a file of safetensors or of PyTorch.
+
+use std::{
+    borrow::Cow,
+    cmp::Ordering,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use dwf::layout::DType;
+use half::{bf16, f16};
+use memmap2::Mmap;
+use pytorch_reader::{PytorchError, PytorchReader};
+use safetensors::{Dtype, SafeTensors, tensor::Metadata};
+
+use crate::error::{Error, Result, invalid, io};
+
+/// Extensions of the files that are read as checkpoints.
+pub const EXTENSIONS: [&str; 3] = ["safetensors", "pt", "pth"];
+/// Largest weight in absolute value that a checkpoint may have. No network that works comes near
+/// it, and products of two, summed over a hundred million connections, stay finite in single
+/// precision.
+pub const LARGEST_WEIGHT: f32 = 1e15;
+/// Keys under which training programs put the weights beside their own state.
+const KEYS: [&str; 7] = [
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "weights",
+];
+/// What data-parallel wrappers put before every name.
+const WRAPPER: &str = "module.";
+
+/// A tensor of floats as a checkpoint lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Name, `fc1.weight` say.
+    pub name: String,
+    /// Row-major shape.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: DType,
+}
+
+/// An open checkpoint; tensors are read when they are asked for.
+pub struct Checkpoint {
+    path: PathBuf,
+    signatures: Vec<Signature>,
+    content: Content,
+}
+
+enum Content {
+    SafeTensors {
+        map: Mmap,
+        metadata: Metadata,
+        /// Where the tensors begin.
+        data: usize,
+    },
+    PyTorch {
+        reader: Box<PytorchReader>,
+        /// What stands before the signatures' names in the file.
+        prefix: String,
+    },
+}
+
+impl Checkpoint {
+    /// Opens a file by its extension: `.safetensors`, or `.pt` and `.pth` as `torch.save` writes a
+    /// state dict (zipped or in the older way, alone or under a key such as `state_dict`).
+    ///
+    /// Tensors of integers (counters such as `num_batches_tracked`, indices) are no weights and
+    /// are passed over.
+    ///
+    /// Errors: IO; INVALID_ARGUMENT naming the file if it is no such file, is truncated, holds a
+    /// whole module, or floats of another type than F32, F16 and BF16.
+    pub fn open(path: &Path) -> Result<Self> {
+        let extension = path.extension().unwrap_or_default();
+        let opened = if extension == EXTENSIONS[0] {
+            open_safetensors(path)
+        } else {
+            open_pytorch(path)
+        };
+        let (mut signatures, content) =
+            opened.map_err(|e| e.at(format!("'{}'", path.display())))?;
+        signatures.sort_by(|a, b| natural(&a.name, &b.name));
+        Ok(Self {
+            path: path.to_owned(),
+            signatures,
+            content,
+        })
+    }
+
+    /// The tensors of floats, in the natural order of their names.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
+    /// Reads the tensor `name`, one of the signatures', into `values`, which has its number of
+    /// elements.
+    ///
+    /// Errors: IO; INVALID_ARGUMENT naming file and tensor if a value is not finite or beyond
+    /// [`LARGEST_WEIGHT`].
+    pub fn read(&self, name: &str, values: &mut [f32]) -> Result<()> {
+        let signature = self.signatures.iter().find(|tensor| tensor.name == name);
+        let dtype = signature.expect("the tensor is listed").dtype;
+        decode(&self.bytes(name)?, dtype, values);
+        check_values(name, values).map_err(|e| e.at(format!("'{}'", self.path.display())))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        match &self.content {
+            Content::SafeTensors {
+                map,
+                metadata,
+                data,
+            } => {
+                let info = metadata.info(name).expect("its signature came from here");
+                let (start, end) = info.data_offsets;
+                Ok(Cow::Borrowed(&map[data + start..data + end]))
+            }
+            Content::PyTorch { reader, prefix } => {
+                let tensor = reader.get(&format!("{prefix}{name}"));
+                let tensor = tensor.expect("its signature came from here");
+                tensor
+                    .read()
+                    .map(Cow::Owned)
+                    .map_err(io("read", &self.path))
+            }
+        }
+    }
+}
+
+fn open_safetensors(path: &Path) -> Result<(Vec<Signature>, Content)> {
+    let file = File::open(path).map_err(io("read", path))?;
+    // SAFETY: whoever truncates a checkpoint while it is read ends this process, as the README
+    // says of mapped files.
+    let map = unsafe { Mmap::map(&file) }.map_err(io("read", path))?;
+    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
+        invalid(format!(
+            "not a safetensors file, or truncated ({e}); save the network again"
+        ))
+    })?;
+    let data = size_of::<u64>() + header;
+    let mut signatures = Vec::new();
+    for (name, info) in metadata.tensors() {
+        let dtype = match info.dtype {
+            Dtype::F32 => Some(DType::F32),
+            Dtype::F16 => Some(DType::F16),
+            Dtype::BF16 => Some(DType::Bf16),
+            Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::U16 | Dtype::I16 => None,
+            Dtype::U32 | Dtype::I32 | Dtype::U64 | Dtype::I64 => None,
+            other => return Err(unsupported(&name, &other)),
+        };
+        let shape = info.shape.clone();
+        signatures.extend(dtype.map(|dtype| Signature { name, shape, dtype }));
+    }
+    let content = Content::SafeTensors {
+        map,
+        metadata,
+        data,
+    };
+    Ok((signatures, content))
+}
+
+fn open_pytorch(path: &Path) -> Result<(Vec<Signature>, Content)> {
+    File::open(path).map_err(io("read", path))?;
+    let reader = PytorchReader::new(path).map_err(explain)?;
+    let mut names = reader.keys();
+    names.sort();
+    if names.is_empty() {
+        return Err(whole_module(&"it holds no tensors by name"));
+    }
+    let prefix = prefix(&names);
+    let mut signatures = Vec::new();
+    for name in names {
+        let Some(short) = name.strip_prefix(&prefix) else {
+            continue;
+        };
+        use pytorch_reader::DType as Stored;
+        let tensor = reader.get(&name).expect("it is listed");
+        let dtype = match tensor.dtype() {
+            Stored::F32 => Some(DType::F32),
+            Stored::F16 => Some(DType::F16),
+            Stored::BF16 => Some(DType::Bf16),
+            Stored::F64 => return Err(unsupported(short, &"F64")),
+            _ => None,
+        };
+        let shape = tensor.shape().to_vec();
+        let name = short.to_owned();
+        signatures.extend(dtype.map(|dtype| Signature { name, shape, dtype }));
+    }
+    let reader = Box::new(reader);
+    Ok((signatures, Content::PyTorch { reader, prefix }))
+}
+
+/// What stands before the weights' names: a key of the training program's, a wrapper's name.
+fn prefix(names: &[String]) -> String {
+    let under = |key: &&&str| {
+        let inside = |name: &&String| name.strip_prefix(**key).is_some_and(|r| r.starts_with('.'));
+        names.iter().any(|name| inside(&name))
+    };
+    let mut prefix = KEYS
+        .iter()
+        .find(under)
+        .map_or(String::new(), |key| format!("{key}."));
+    let mut inside = names.iter().filter_map(|name| name.strip_prefix(&prefix));
+    if inside.all(|name| name.starts_with(WRAPPER)) {
+        prefix.push_str(WRAPPER);
+    }
+    prefix
+}
+
+fn explain(error: PytorchError) -> Error {
+    let text = error.to_string();
+    // A module is an object of a class of its own, which no reader but its program knows.
+    if text.contains("class") || text.contains("Unsupported") {
+        return whole_module(&text);
+    }
+    invalid(format!(
+        "not a PyTorch checkpoint, or truncated ({text}); save the network again"
+    ))
+}
+
+fn whole_module(why: &dyn std::fmt::Display) -> Error {
+    invalid(format!(
+        "no state dict but perhaps a whole module ({why}); write its weights alone, in PyTorch: \
+         torch.save(torch.load(FILE, weights_only=False).state_dict(), FILE)"
+    ))
+}
+
+fn unsupported(tensor: &str, dtype: &dyn std::fmt::Debug) -> Error {
+    invalid(format!(
+        "tensor '{tensor}' is {dtype:?}; F32, F16 and BF16 are supported"
+    ))
+}
+
+/// Networks that have diverged would spoil the others.
+fn check_values(tensor: &str, values: &[f32]) -> Result<()> {
+    let sane = |value: &f32| value.abs() <= LARGEST_WEIGHT;
+    match values.iter().position(|value| !sane(value)) {
+        Some(i) => Err(invalid(format!(
+            "tensor '{tensor}' has {:e} at element {i}, and weights go up to {LARGEST_WEIGHT:e}: \
+             the network has diverged; leave it out of the zoo",
+            values[i]
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Little-endian elements as f32.
+pub fn decode(bytes: &[u8], dtype: DType, values: &mut [f32]) {
+    fn each<const N: usize>(bytes: &[u8], values: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+        let (elements, _) = bytes.as_chunks::<N>();
+        for (value, element) in values.iter_mut().zip(elements) {
+            *value = convert(*element);
+        }
+    }
+    match dtype {
+        DType::F32 => each(bytes, values, f32::from_le_bytes),
+        DType::F16 => each(bytes, values, |b| f16::from_le_bytes(b).to_f32()),
+        DType::Bf16 => each(bytes, values, |b| bf16::from_le_bytes(b).to_f32()),
+    }
+}
+
+/// The values as little-endian elements, rounded to nearest.
+pub fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
+    let values = values.iter();
+    match dtype {
+        DType::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F16 => values
+            .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+            .collect(),
+        DType::Bf16 => values
+            .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+            .collect(),
+    }
+}
+
+/// Compares names as people number them: `fc2` before `fc10`.
+pub fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    while let (Some(x), Some(y)) = (a.first(), b.first()) {
+        let order = if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (x, y) = (take_number(&mut a), take_number(&mut b));
+            x.len().cmp(&y.len()).then(x.cmp(y))
+        } else {
+            (a, b) = (&a[1..], &b[1..]);
+            x.cmp(y)
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    a.len().cmp(&b.len())
+}
+
+/// Takes the leading digits off, without their leading zeros.
+fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
+    let end = text
+        .iter()
+        .position(|c| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    *text = rest;
+    let zeros = digits
+        .iter()
+        .position(|c| *c != b'0')
+        .unwrap_or(digits.len());
+    &digits[zeros..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn natural_order_counts() {
+        let mut layers = vec!["fc10", "fc2", "fc1", "fc02b", "a"];
+        layers.sort_by(|a, b| natural(a, b));
+        assert_eq!(layers, ["a", "fc1", "fc2", "fc02b", "fc10"]);
+    }
+
+    #[test]
+    fn what_training_programs_put_before_names_is_found() {
+        let found = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            prefix(&names)
+        };
+        assert_eq!(found(&["fc.bias", "fc.weight"]), "");
+        assert_eq!(found(&["module.fc.bias", "module.fc.weight"]), "module.");
+        let nested = ["epoch_loss", "optimizer.state.0", "state_dict.fc.bias"];
+        assert_eq!(found(&nested), "state_dict.");
+        assert_eq!(found(&["model.module.fc.bias", "step"]), "model.module.");
+        assert_eq!(found(&["model_head.bias"]), "");
+    }
+}
