@@ -10,7 +10,7 @@ use crate::{
     condition::Condition,
     error::{Error, Result},
     graph,
-    layout::checked_count,
+    layout::{DType, checked_count},
     limits::MAX_HEADER_BYTES,
     metadata::{BasisKind, Metadata, PAIR_KEY, basis_tensor},
     onnx::{GraphProto, ModelProto, TensorProto, ValueInfoProto, data_type},
@@ -76,6 +76,14 @@ impl Float {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
+        }
+    }
+
+    /// The same type as a target tensor's.
+    pub(crate) const fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
         }
     }
 

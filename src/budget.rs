@@ -4,11 +4,11 @@
 use crate::{
     decode::Decoder,
     error::{Error, Result, Status},
+    evaluator::Evaluator,
     limits::DEFAULT_MEMORY,
     memory::float_bytes,
     model::Model,
     ode::{self, Method},
-    session::Evaluator,
 };
 
 /// What a sampler over one model may take.

@@ -91,6 +91,7 @@ pub struct dwf_sampler {
     sampler: Mutex<Sampler>,
     onnxruntime_version: CString,
     onnxruntime_path: CString,
+    provider: CString,
     /// The message of a panic; once set, the sampler's state is not to be trusted.
     fault: OnceLock<String>,
 }
@@ -393,17 +394,14 @@ unsafe fn sampler_options(options: *const dwf_sampler_options) -> Result<Sampler
     // SAFETY: the caller's promise.
     unsafe {
         let options = read_struct(options)?;
-        if options.device_id != 0 {
-            return Err(Error::argument(
-                "device_id chooses a GPU, and this sampler runs on the CPU; leave it 0",
-            ));
-        }
         Ok(SamplerOptions {
             onnxruntime: path(options.onnxruntime)?.map(Into::into),
             device: choice("device", options.device, Device::from_code)?,
             threads: options.threads as usize,
             max_batch: options.max_batch as usize,
             memory_limit: options.memory_limit,
+            device_id: options.device_id,
+            gpu_memory_limit: options.gpu_memory_limit,
         })
     }
 }
@@ -495,20 +493,19 @@ fn solver(options: &dwf_sample_options, default: Solver) -> Result<Solver> {
 unsafe fn output<'a>(buffer: &dwf_buffer, count: usize) -> Result<Output<'a>> {
     let dtype = choice("buffer dtype", buffer.dtype, DType::from_code)?;
     let device = choice("buffer device_type", buffer.device_type, Device::from_code)?;
-    if device == Device::Cuda {
-        return Err(Error::new(
-            Status::Unsupported,
-            "this build writes to host memory only; use DWF_DEVICE_CPU for the buffer",
-        ));
-    }
-    for (name, value) in [
-        ("reserved", buffer.reserved),
-        ("device_id", buffer.device_id as u32),
-    ] {
+    let device_id = match device {
+        Device::Cuda => 0,
+        _ => buffer.device_id as u32,
+    };
+    for (name, value) in [("reserved", buffer.reserved), ("device_id", device_id)] {
         if value != 0 {
             return Err(Error::argument(format!("dwf_buffer.{name} is not zero")));
         }
     }
+    let on_device = |output: Output<'a>| match device {
+        Device::Cuda => output.on_gpu(buffer.device_id),
+        _ => output,
+    };
     // SAFETY: the caller's promise.
     unsafe {
         if buffer.tensors.is_null() {
@@ -518,6 +515,7 @@ unsafe fn output<'a>(buffer: &dwf_buffer, count: usize) -> Result<Output<'a>> {
                 ));
             }
             let output = Output::from_raw(buffer.data.cast(), buffer.size_bytes, dtype);
+            let output = on_device(output);
             return Ok(match buffer.row_stride {
                 0 => output,
                 stride => output.with_row_stride(stride),
@@ -540,11 +538,11 @@ unsafe fn output<'a>(buffer: &dwf_buffer, count: usize) -> Result<Output<'a>> {
             .checked_mul(buffer.tensor_count)
             .filter(|len| *len <= isize::MAX as usize / size_of::<*mut u8>())
             .ok_or_else(|| Error::argument("dwf_buffer.tensor_count is too large"))?;
-        Ok(Output::from_raw_tensors(
+        Ok(on_device(Output::from_raw_tensors(
             slice::from_raw_parts(buffer.tensors.cast(), pointers),
             slice::from_raw_parts(buffer.tensor_sizes, buffer.tensor_count),
             dtype,
-        ))
+        )))
     }
 }
 
@@ -641,6 +639,7 @@ impl dwf_sampler {
             sampler: Mutex::new(sampler),
             onnxruntime_version: c_string(&info.onnxruntime_version),
             onnxruntime_path: c_string(&info.onnxruntime_path.to_string_lossy()),
+            provider: c_string(info.provider),
             fault: OnceLock::new(),
         }
     }
@@ -671,7 +670,7 @@ impl dwf_sampler {
             struct_size: size_of::<dwf_sampler_info>(),
             workspace_bytes: info.workspace_bytes as u64,
             device: info.device as u32,
-            device_id: 0,
+            device_id: info.device_id,
             threads: info.threads as u32,
             max_batch: info.max_batch as u32,
             onnxruntime_version: self.onnxruntime_version.as_ptr(),
@@ -679,6 +678,11 @@ impl dwf_sampler {
             weight_count: metadata.layout.len() as u64,
             tensor_count: metadata.layout.tensors().len() as u64,
             condition_size: metadata.condition.as_ref().map_or(0, |c| c.size() as u64),
+            provider: self.provider.as_ptr(),
+            gpu_bytes: info.gpu_bytes as u64,
+            evaluations: info.solver.evaluations().unwrap_or(0) as u64,
+            solver: info.solver.method as u32,
+            basis_streamed: info.basis_streamed.into(),
         }
     }
 }

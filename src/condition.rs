@@ -74,6 +74,16 @@ impl Condition {
         }
     }
 
+    /// A row that is within the schema.
+    pub(crate) fn any_row(&self) -> Vec<f32> {
+        match &self.schema {
+            ConditionSchema::Classes(names) => {
+                (0..names.len()).map(|i| f32::from(u8::from(i == 0))).collect()
+            }
+            ConditionSchema::Axes(axes) => axes.iter().map(|axis| axis.min).collect(),
+        }
+    }
+
     /// Checks a caller's row against the schema.
     ///
     /// Errors: INVALID_ARGUMENT naming the column and its range.

@@ -2,10 +2,10 @@
 
 use crate::{
     error::{Error, Result},
+    evaluator::{Evaluator, Features},
     model::Model,
     ode::Velocity,
     progress::{Callback, Meter},
-    session::Evaluator,
 };
 
 /// The conditions of one call, checked.
@@ -93,8 +93,13 @@ impl<'a> Guide<'a> {
         1 + usize::from(self.guidance.is_some())
     }
 
+    /// The row that stands for no condition and the guidance scale, where guidance is at work.
+    pub(crate) fn guidance(&self) -> Option<(&[f32], f32)> {
+        self.guidance
+    }
+
     /// Writes the conditions of networks `first..`, counted within the call.
-    fn write(&self, first: usize, to: &mut [f32]) {
+    pub(crate) fn write(&self, first: usize, to: &mut [f32]) {
         if self.rows.len() == self.size {
             repeat(self.rows, to);
         } else {
@@ -113,7 +118,7 @@ pub(crate) fn unconditional_row(model: &Model) -> Option<&[f32]> {
         .as_deref()
 }
 
-fn repeat(row: &[f32], to: &mut [f32]) {
+pub(crate) fn repeat(row: &[f32], to: &mut [f32]) {
     if !row.is_empty() {
         to.chunks_exact_mut(row.len())
             .for_each(|to| to.copy_from_slice(row));
@@ -123,6 +128,7 @@ fn repeat(row: &[f32], to: &mut [f32]) {
 /// The velocity of one batch: the network under its conditions, with guidance and progress.
 pub(crate) struct Guided<'a, 'c> {
     pub(crate) evaluator: &'a mut Evaluator,
+    pub(crate) features: &'a Features,
     pub(crate) guide: &'a Guide<'a>,
     pub(crate) first: usize,
     pub(crate) unconditional: &'a mut [f32],
@@ -135,14 +141,14 @@ impl Velocity for Guided<'_, '_> {
         self.meter.tick(&mut self.callback)?;
         self.guide
             .write(self.first, self.evaluator.condition_mut(x.len()));
-        self.evaluator.evaluate(t, x, v)?;
+        self.evaluator.evaluate(self.features, t, x, v)?;
         let Some((row, scale)) = self.guide.guidance else {
             return Ok(());
         };
         self.meter.tick(&mut self.callback)?;
         repeat(row, self.evaluator.condition_mut(x.len()));
         let without = &mut self.unconditional[..x.len()];
-        self.evaluator.evaluate(t, x, without)?;
+        self.evaluator.evaluate(self.features, t, x, without)?;
         for (v, without) in v.iter_mut().zip(without) {
             *v = *without + scale * (*v - *without);
         }

@@ -32,17 +32,23 @@ pub mod runtime;
 pub mod trajectory;
 
 mod budget;
+mod composer;
 mod decode;
+mod device;
+mod evaluator;
 mod graph;
 mod guidance;
 mod kernel;
 mod memory;
 mod model;
 mod output;
+mod panels;
 mod progress;
+mod resident;
 mod sampler;
 mod session;
 mod team;
+mod velocity;
 mod wire;
 
 pub use error::{Error, Result, Status};

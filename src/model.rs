@@ -138,6 +138,11 @@ impl Model {
         self.0.description.latent
     }
 
+    /// Length of a condition vector; 0 if the artifact takes none.
+    pub(crate) fn condition_size(&self) -> usize {
+        self.metadata().condition.as_ref().map_or(0, |c| c.size())
+    }
+
     /// The sidecar's bare file name.
     pub fn sidecar_name(&self) -> &str {
         &self.0.description.sidecar_name

@@ -14,6 +14,9 @@ use crate::{
 /// Most steps a fixed grid may have; far beyond what any flow needs, it bounds hostile input.
 pub const MAX_STEPS: usize = 100_000;
 
+/// Most evaluations of a grid whose times are prepared ahead.
+const MAX_TIMES: usize = 4096;
+
 /// Tolerances that an adaptive method accepts; a float32 state cannot do better than the first.
 pub const TOLERANCES: RangeInclusive<f64> = 1e-6..=0.1;
 
@@ -158,6 +161,26 @@ impl Solver {
         self.grid.point(i, self.steps, source_std)
     }
 
+    /// The distinct times at which a fixed grid evaluates the velocity, ascending; `None` for an
+    /// adaptive method, and for more times than are worth a table.
+    pub(crate) fn times(&self, source_std: f64) -> Option<Vec<f32>> {
+        let most = MAX_TIMES / self.method.stages();
+        if self.method == Method::Dopri5 || self.steps > most {
+            return None;
+        }
+        let mut times: Vec<f32> = (0..self.steps)
+            .flat_map(|i| {
+                let t = self.time(i, source_std);
+                let step = self.time(i + 1, source_std) - t;
+                let stages = self.method.tableau().c.iter();
+                stages.map(move |c| stage_time(t, step, *c))
+            })
+            .collect();
+        times.sort_unstable_by(f32::total_cmp);
+        times.dedup();
+        Some(times)
+    }
+
     /// Evaluations of the velocity for one trajectory; `None` where the trajectory decides.
     pub fn evaluations(&self) -> Option<usize> {
         match self.method {
@@ -269,7 +292,7 @@ fn advance(
     for (stage, (row, c)) in tableau.a.iter().zip(tableau.c).enumerate() {
         let (known, rest) = slopes.split_at_mut(stage);
         let slope = &mut rest[0][..len];
-        let time = [(t + c * step) as f32];
+        let time = [stage_time(t, step, *c)];
         if stage == 0 {
             velocity.evaluate(&time, state, slope)?;
         } else {
@@ -281,6 +304,11 @@ fn advance(
     }
     add_slopes(state, tableau.b, slopes, step);
     Ok(())
+}
+
+/// The time of a stage, as the velocity network gets it.
+pub(crate) fn stage_time(t: f64, step: f64, c: f64) -> f32 {
+    (t + c * step) as f32
 }
 
 /// x += step * sum of coefficients[j] * slopes[j].

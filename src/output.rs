@@ -5,6 +5,7 @@ use std::{marker::PhantomData, ops::Range};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
 use crate::{
+    device::Space,
     error::{Error, Result, Status},
     layout::{DType, Layout},
 };
@@ -14,6 +15,8 @@ use crate::{
 pub struct Output<'a> {
     dtype: DType,
     place: Place<'a>,
+    /// The GPU that the memory lies on; `None`: the host's memory.
+    gpu: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl<'a> Output<'a> {
                 stride: None,
                 lifetime: PhantomData,
             },
+            gpu: None,
         }
     }
 
@@ -84,7 +88,14 @@ impl<'a> Output<'a> {
         Self {
             dtype,
             place: Place::Tensors { pointers, sizes },
+            gpu: None,
         }
+    }
+
+    /// Says that the memory, a raw constructor's, lies on this GPU. The sampler must run there.
+    pub fn on_gpu(mut self, device_id: i32) -> Self {
+        self.gpu = Some(device_id);
+        self
     }
 
     /// Puts rows `stride` elements apart instead of end to end.
@@ -197,11 +208,37 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Write access, after [`Output::check`] has passed.
-    pub(crate) fn writer<'w>(&'w mut self, layout: &'w Layout) -> Writer<'w> {
+    /// The GPU that the memory lies on.
+    pub(crate) fn gpu(&self) -> Option<i32> {
+        self.gpu
+    }
+
+    /// Checks that every pointer leads to memory of `space`.
+    ///
+    /// Errors: INVALID_ARGUMENT.
+    pub(crate) fn check_space(&self, space: &Space) -> Result<()> {
+        let Space::Cuda(cuda) = space else {
+            return Ok(());
+        };
+        match &self.place {
+            Place::Rows { data, .. } => cuda.check_pointer(*data),
+            Place::Tensors { pointers, .. } => pointers
+                .iter()
+                .try_for_each(|pointer| cuda.check_pointer(*pointer)),
+        }
+    }
+
+    /// Write access, after [`Output::check`] has passed; `device`: where the memory lies, if that
+    /// is not the host's.
+    pub(crate) fn writer<'w>(
+        &'w mut self,
+        layout: &'w Layout,
+        device: Option<&'w Space>,
+    ) -> Writer<'w> {
         Writer {
             output: self,
             layout,
+            device,
         }
     }
 }
@@ -214,6 +251,7 @@ fn too_small(message: String) -> Error {
 pub(crate) struct Writer<'a> {
     output: &'a Output<'a>,
     layout: &'a Layout,
+    device: Option<&'a Space>,
 }
 
 // SAFETY: the output is borrowed mutably for the writer's life, and every method writes only the
@@ -221,37 +259,77 @@ pub(crate) struct Writer<'a> {
 unsafe impl Sync for Writer<'_> {}
 
 impl Writer<'_> {
-    /// Writes `values` from element `start` of network `row`; false if one of them is not finite
-    /// in the output's type.
-    pub(crate) fn write(&self, row: usize, start: usize, values: &[f32]) -> bool {
-        match &self.output.place {
-            Place::Rows { data, stride, .. } => {
-                let element = row * stride.unwrap_or(self.layout.len()) + start;
-                let size = self.output.dtype.size();
-                // SAFETY: `check` has shown that the row lies in the buffer.
-                unsafe { self.convert(data.add(element * size), values) }
-            }
-            Place::Tensors { pointers, sizes } => {
-                self.scatter(&pointers[row * sizes.len()..], start, values)
-            }
-        }
+    /// The type that the device's memory wants; `None` for the host's memory.
+    pub(crate) fn device_dtype(&self) -> Option<DType> {
+        self.device.map(|_| self.output.dtype)
     }
 
-    fn scatter(&self, pointers: &[*mut u8], mut start: usize, mut values: &[f32]) -> bool {
-        let tensors = self.layout.tensors();
-        let mut index = tensors.partition_point(|spec| spec.range().end <= start);
+    /// Writes `values` to host memory from element `start` of network `row`; false if one of them
+    /// is not finite in the output's type.
+    pub(crate) fn write(&self, row: usize, start: usize, values: &[f32]) -> bool {
         let mut finite = true;
-        while !values.is_empty() {
-            let range = tensors[index].range();
-            let (now, later) = values.split_at(values.len().min(range.end - start));
-            let offset = (start - range.start) * self.output.dtype.size();
-            // SAFETY: `check` has shown that the tensor fits behind its pointer.
-            finite &= unsafe { self.convert(pointers[index].add(offset), now) };
-            start += now.len();
-            values = later;
-            index += 1;
-        }
+        self.stretches(row, start..start + values.len(), |to, part| {
+            // SAFETY: `stretches` leads to memory that `check` has found large enough.
+            finite &= unsafe { self.convert(to, &values[part]) };
+        });
         finite
+    }
+
+    /// Copies elements `columns` of network `row` from `from`, within the device; under way until
+    /// [`Space::wait`].
+    ///
+    /// Errors: RUNTIME_FAILED.
+    ///
+    /// # Safety
+    /// As many elements of the output's type are at `from`, in the device's memory.
+    pub(crate) unsafe fn copy(
+        &self,
+        row: usize,
+        columns: Range<usize>,
+        from: *const u8,
+    ) -> Result<()> {
+        let device = self.device.expect("the output lies on a device");
+        let size = self.output.dtype.size();
+        let mut result = Ok(());
+        self.stretches(row, columns, |to, part| {
+            if result.is_ok() {
+                let from = from.wrapping_add(part.start * size);
+                // SAFETY: the caller's promise, and `check` has found the goal large enough.
+                result = unsafe { device.copy(from, to, part.len() * size) };
+            }
+        });
+        result
+    }
+
+    /// Calls `each` with the address, and the place within `columns`, of every stretch of these
+    /// columns of network `row` that lies in one piece.
+    fn stretches(
+        &self,
+        row: usize,
+        columns: Range<usize>,
+        mut each: impl FnMut(*mut u8, Range<usize>),
+    ) {
+        let size = self.output.dtype.size();
+        match &self.output.place {
+            Place::Rows { data, stride, .. } => {
+                let element = row * stride.unwrap_or(self.layout.len()) + columns.start;
+                each(data.wrapping_add(element * size), 0..columns.len());
+            }
+            Place::Tensors { pointers, sizes } => {
+                let pointers = &pointers[row * sizes.len()..];
+                let tensors = self.layout.tensors();
+                let mut index = tensors.partition_point(|spec| spec.range().end <= columns.start);
+                let mut at = columns.start;
+                while at < columns.end {
+                    let range = tensors[index].range();
+                    let end = range.end.min(columns.end);
+                    let to = pointers[index].wrapping_add((at - range.start) * size);
+                    each(to, at - columns.start..end - columns.start);
+                    at = end;
+                    index += 1;
+                }
+            }
+        }
     }
 
     /// # Safety
@@ -290,6 +368,17 @@ impl Writer<'_> {
 
     fn invalidate(&self, rows: Range<usize>) {
         const NANS: [f32; 256] = [f32::NAN; 256];
+        if let Some(device) = self.device {
+            for row in rows {
+                self.stretches(row, 0..self.layout.len(), |to, part| {
+                    // A device that fails here has failed before, which is what the caller is told.
+                    // SAFETY: `check` has found the memory large enough.
+                    let _ = unsafe { device.fill_nan(to, self.output.dtype, part.len()) };
+                });
+            }
+            let _ = device.wait();
+            return;
+        }
         for row in rows {
             for start in (0..self.layout.len()).step_by(NANS.len()) {
                 let len = NANS.len().min(self.layout.len() - start);

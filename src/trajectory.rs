@@ -1,18 +1,19 @@
 //! A whole trajectory as one standard ONNX graph: the solver unrolled over copies of the velocity
-//! network, times as constants, and the basis behind it. An inference server runs it unchanged.
+//! network, times as constants, and the basis behind it. An inference server runs it unchanged; a
+//! GPU replays the part before the basis as one CUDA graph.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    artifact::{Basis, Description, Float, View, value},
+    artifact::{Basis, value},
+    composer::Composer,
     error::{Error, Result, Status},
+    evaluator::Features,
     metadata::basis_tensor,
     model::Model,
-    ode::{Method, Solver},
-    onnx::{
-        AttributeProto, GraphProto, LOCATION_EXTERNAL, ModelProto, NodeProto,
-        StringStringEntryProto, TensorProto, ValueInfoProto, attribute_type, data_type,
-    },
+    ode::{Method, Solver, stage_time},
+    onnx::{GraphProto, ModelProto, ValueInfoProto, data_type},
+    velocity::{Parts, prune, to_half},
 };
 
 /// The graph's input: source noise, [batch, latent], as [`crate::noise`] makes it.
@@ -20,6 +21,15 @@ pub const NOISE: &str = "noise";
 
 /// The graph's output: one network a row, [batch, weights], in the layout's order.
 pub const WEIGHTS: &str = "weights";
+
+/// Output of the part before the basis: latents at t = 1, [batch, latent].
+pub(crate) const LATENTS: &str = "latents";
+
+/// Input of a guided trajectory: the rows that stand for no condition, [batch, condition].
+pub(crate) const UNCONDITIONAL: &str = "unconditional";
+
+/// Input of a guided trajectory: the guidance scale, [1].
+pub(crate) const GUIDANCE: &str = "guidance";
 
 /// Most evaluations that are unrolled; loading time and file size grow with them.
 pub const MAX_EVALUATIONS: usize = 1024;
@@ -44,22 +54,49 @@ pub fn compose(
     precision: Precision,
     sidecar_name: &str,
 ) -> Result<ModelProto> {
-    solver.check()?;
     check_unrollable(solver)?;
     let description = model.description();
-    let velocity = Velocity::new(description, precision);
-    let mut composer = Composer::new(&velocity, sidecar_name);
-    let state = composer.integrate(solver, description.metadata.source.std);
-    composer.decode(model.basis(), description, &state);
+    let mut trajectory = Trajectory::new(model, precision, None, false);
+    let state = trajectory.integrate(solver, description.metadata.source.std);
+    decode(&mut trajectory.composer, model, &state, sidecar_name);
+    let mut graph = trajectory.finish(WEIGHTS, description.metadata.layout.len());
+    for tensor in &mut graph.initializer {
+        for entry in &mut tensor.external_data {
+            if entry.key() == "location" {
+                entry.value = Some(sidecar_name.into());
+            }
+        }
+    }
     Ok(ModelProto {
         producer_name: Some("libdwf".into()),
-        graph: Some(composer.finish(description)),
+        graph: Some(graph),
         metadata_props: description.metadata.to_props(),
         ..description.graph.clone()
     })
 }
 
-fn check_unrollable(solver: &Solver) -> Result<()> {
+/// The graph from noise to latents, with the time features of `solver`'s grid as constants;
+/// `guided`: with classifier-free guidance, whose rows and scale are inputs.
+///
+/// Errors: as [`compose`].
+pub(crate) fn compose_flow(
+    model: &Model,
+    solver: &Solver,
+    precision: Precision,
+    features: &Features,
+    guided: bool,
+) -> Result<GraphProto> {
+    check_unrollable(solver)?;
+    let mut trajectory = Trajectory::new(model, precision, Some(features), guided);
+    let state = trajectory.integrate(solver, model.metadata().source.std);
+    let last = trajectory.composer.node("Identity", &[&state]);
+    trajectory.composer.name_last(&last, LATENTS);
+    Ok(trajectory.finish(LATENTS, model.latent()))
+}
+
+/// Errors: as [`compose`].
+pub(crate) fn check_unrollable(solver: &Solver) -> Result<()> {
+    solver.check()?;
     match solver.evaluations() {
         Some(evaluations) if evaluations <= MAX_EVALUATIONS => Ok(()),
         Some(evaluations) => Err(Error::new(
@@ -73,107 +110,124 @@ fn check_unrollable(solver: &Solver) -> Result<()> {
     }
 }
 
-/// The velocity network, ready to be copied into a larger graph.
-struct Velocity {
-    initializers: Vec<TensorProto>,
-    /// Nodes that depend on initialisers only: one copy serves all.
-    constant: Vec<NodeProto>,
-    /// Nodes that depend on x, t or the condition: one copy an evaluation.
-    varying: Vec<NodeProto>,
-    precision: Precision,
+/// A part of the velocity network that is copied into the larger graph.
+struct Template {
+    graph: GraphProto,
+    /// Values of its own, which get a new name in every copy; not what depends on initialisers
+    /// alone, of which one copy serves all.
+    own: HashSet<String>,
 }
 
-impl Velocity {
-    fn new(description: &Description, precision: Precision) -> Self {
-        let mut graph = description.graph.graph.clone().unwrap_or_default();
-        if precision == Precision::Half {
-            to_half(&mut graph);
-        }
-        let mut changing: HashSet<String> =
+impl Template {
+    fn new(graph: GraphProto) -> Self {
+        let mut own: HashSet<String> =
             graph.input.iter().map(|info| info.name().into()).collect();
-        let (varying, constant) = graph.node.into_iter().partition(|node: &NodeProto| {
-            let varies = node.input.iter().any(|input| changing.contains(input));
-            if varies {
-                changing.extend(node.output.iter().cloned());
-            }
-            varies
-        });
-        Self {
-            initializers: graph.initializer,
-            constant,
-            varying,
-            precision,
-        }
-    }
-}
-
-/// Turns a float32 network into a float16 one: matrices are stored so already, and lose their
-/// cast; other floats get one.
-fn to_half(graph: &mut GraphProto) {
-    let element: HashMap<String, i32> = graph
-        .initializer
-        .iter()
-        .map(|tensor| (tensor.name().to_owned(), tensor.data_type()))
-        .collect();
-    let mut renamed = HashMap::new();
-    let mut nodes = Vec::new();
-    for tensor in &graph.initializer {
-        if tensor.data_type() == data_type::FLOAT {
-            let half = format!("{}/half", tensor.name());
-            nodes.push(cast(tensor.name(), &half, data_type::FLOAT16));
-            renamed.insert(tensor.name().to_owned(), half);
-        }
-    }
-    for mut node in std::mem::take(&mut graph.node) {
-        let source = node.input.first().cloned().unwrap_or_default();
-        if node.op_type() == "Cast" && element.get(&source) == Some(&data_type::FLOAT16) {
-            renamed.insert(node.output[0].clone(), source);
-            continue;
-        }
-        for input in &mut node.input {
-            if let Some(half) = renamed.get(input) {
-                input.clone_from(half);
+        for node in &graph.node {
+            if node.input.iter().any(|input| own.contains(input)) {
+                own.extend(node.output.iter().cloned());
             }
         }
-        for attribute in &mut node.attribute {
-            let to_float = attribute.name() == "to" && attribute.i() == i64::from(data_type::FLOAT);
-            if node.op_type.as_deref() == Some("Cast") && to_float {
-                attribute.i = Some(data_type::FLOAT16.into());
+        Self { graph, own }
+    }
+
+    /// Puts what depends on initialisers alone into `composer`, under names that begin with
+    /// `prefix`, since two templates may have the same.
+    fn share(&mut self, composer: &mut Composer, prefix: &str) {
+        let constants: HashSet<String> = (self.graph.node.iter())
+            .flat_map(|node| &node.output)
+            .filter(|output| !self.own.contains(*output))
+            .cloned()
+            .collect();
+        for name in self.graph.node.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output)) {
+            if constants.contains(name) {
+                *name = format!("{prefix}/{name}");
             }
         }
-        nodes.push(node);
+        let (own, shared) = std::mem::take(&mut self.graph.node)
+            .into_iter()
+            .partition(|node| node.output.iter().any(|output| self.own.contains(output)));
+        self.graph.node = own;
+        composer.nodes.extend::<Vec<_>>(shared);
+        for tensor in std::mem::take(&mut self.graph.initializer) {
+            let known = |other: &crate::onnx::TensorProto| other.name == tensor.name;
+            if !composer.initializers.iter().any(known) {
+                composer.initializers.push(tensor);
+            }
+        }
     }
-    graph.node = nodes;
-}
 
-/// The graph under construction.
-struct Composer<'a> {
-    velocity: &'a Velocity,
-    sidecar_name: &'a str,
-    nodes: Vec<NodeProto>,
-    initializers: Vec<TensorProto>,
-    evaluations: usize,
-    values: usize,
-}
-
-impl<'a> Composer<'a> {
-    fn new(velocity: &'a Velocity, sidecar_name: &'a str) -> Self {
-        let mut composer = Self {
-            velocity,
-            sidecar_name,
-            nodes: velocity.constant.clone(),
-            initializers: velocity.initializers.clone(),
-            evaluations: 0,
-            values: 0,
+    /// A copy with these inputs, its own values ending in `suffix`.
+    fn copy(&self, composer: &mut Composer, inputs: &HashMap<&str, String>, suffix: &str) {
+        let rename = |name: &String| match inputs.get(name.as_str()) {
+            Some(input) => input.clone(),
+            None if self.own.contains(name) => format!("{name}{suffix}"),
+            None => name.clone(),
         };
-        for tensor in &mut composer.initializers {
-            for entry in &mut tensor.external_data {
-                if entry.key() == "location" {
-                    entry.value = Some(sidecar_name.into());
-                }
-            }
+        for node in &self.graph.node {
+            composer.nodes.push(crate::onnx::NodeProto {
+                input: node.input.iter().map(rename).collect(),
+                output: node.output.iter().map(rename).collect(),
+                name: node.name.as_ref().map(|name| format!("{name}{suffix}")),
+                ..node.clone()
+            });
         }
-        composer
+    }
+}
+
+/// The trajectory under construction.
+struct Trajectory<'a> {
+    model: &'a Model,
+    composer: Composer,
+    /// From `t` to the features; `None` if they are constants, or `t` itself.
+    time: Option<Template>,
+    velocity: Template,
+    names: Vec<String>,
+    /// The features of the grid, where they are known.
+    features: Option<&'a Features>,
+    /// The names of the features at a time, by its bits.
+    known: HashMap<u32, Vec<String>>,
+    guided: bool,
+    evaluations: usize,
+}
+
+impl<'a> Trajectory<'a> {
+    fn new(
+        model: &'a Model,
+        precision: Precision,
+        features: Option<&'a Features>,
+        guided: bool,
+    ) -> Self {
+        let mut composer = Composer::default();
+        let graph = model.description().graph.graph.clone().unwrap_or_default();
+        let parts = Parts::new(&graph);
+        let mut rest = parts.rest;
+        if parts.time.is_some() {
+            let features = parts.features.iter();
+            rest.input.extend(features.map(|name| {
+                ValueInfoProto::tensor(name, data_type::FLOAT, &[Err("times"), Err(name)])
+            }));
+        }
+        if precision == Precision::Half {
+            to_half(&mut rest);
+            prune(&mut rest);
+        }
+        let mut velocity = Template::new(rest);
+        velocity.share(&mut composer, "velocity");
+        let mut time = parts.time.filter(|_| features.is_none()).map(Template::new);
+        if let Some(time) = &mut time {
+            time.share(&mut composer, "time");
+        }
+        Self {
+            model,
+            composer,
+            time,
+            velocity,
+            names: parts.features,
+            features,
+            known: HashMap::new(),
+            guided,
+            evaluations: 0,
+        }
     }
 
     /// The solver's steps from the noise on; the name of the final state.
@@ -192,7 +246,7 @@ impl<'a> Composer<'a> {
         let mut slopes: Vec<String> = Vec::new();
         for (row, c) in tableau.a.iter().zip(tableau.c) {
             let x = self.advance(&state, row, &slopes, step);
-            slopes.push(self.evaluate((t + c * step) as f32, &x));
+            slopes.push(self.velocity(stage_time(t, step, *c), &x));
         }
         self.advance(&state, tableau.b, &slopes, step)
     }
@@ -209,185 +263,112 @@ impl<'a> Composer<'a> {
         for (coefficient, slope) in coefficients.iter().zip(slopes) {
             let scale = (coefficient * step) as f32;
             if scale != 0.0 {
-                let scale = self.constant(&[], &[scale]);
-                let move_ = self.node("Mul", &[slope, &scale]);
-                sum = self.node("Add", &[&sum, &move_]);
+                let scale = self.composer.constant(&[], &[scale]);
+                let move_ = self.composer.node("Mul", &[slope, &scale]);
+                sum = self.composer.node("Add", &[&sum, &move_]);
             }
         }
         sum
     }
 
-    /// A copy of the velocity network at time `t`; the name of its output.
-    fn evaluate(&mut self, t: f32, x: &str) -> String {
-        let index = self.evaluations;
-        self.evaluations += 1;
-        let t = self.constant(&[1, 1], &[t]);
-        let half = self.velocity.precision == Precision::Half;
-        let mut inputs: HashMap<&str, String> = HashMap::from([
+    /// The velocity at time `t`, with guidance where it is asked for.
+    fn velocity(&mut self, t: f32, x: &str) -> String {
+        let with = self.evaluate(t, x, value::CONDITION);
+        if !self.guided {
+            return with;
+        }
+        let without = self.evaluate(t, x, UNCONDITIONAL);
+        let difference = self.composer.node("Sub", &[&with, &without]);
+        let scaled = self.composer.node("Mul", &[&difference, GUIDANCE]);
+        self.composer.node("Add", &[&without, &scaled])
+    }
+
+    /// A copy of the velocity network; the name of its output.
+    fn evaluate(&mut self, t: f32, x: &str, condition: &str) -> String {
+        let features = self.features_at(t);
+        let mut inputs = HashMap::from([
             (value::X, x.to_owned()),
-            (value::T, t),
-            (value::CONDITION, value::CONDITION.to_owned()),
+            (value::CONDITION, condition.to_owned()),
         ]);
-        if half {
-            for name in [value::X, value::T, value::CONDITION] {
-                let used = |node: &NodeProto| node.input.iter().any(|input| input == name);
-                if self.velocity.varying.iter().any(used) {
-                    let cast = self.cast(&inputs[name], data_type::FLOAT16);
-                    inputs.insert(name, cast);
-                }
-            }
-        }
-        let own: HashSet<&String> = self
-            .velocity
-            .varying
-            .iter()
-            .flat_map(|node| &node.output)
-            .collect();
-        let rename = |name: &String| match inputs.get(name.as_str()) {
-            Some(input) => input.clone(),
-            None if own.contains(name) => format!("{name}/{index}"),
-            None => name.clone(),
-        };
-        for node in &self.velocity.varying {
-            self.nodes.push(NodeProto {
-                input: node.input.iter().map(rename).collect(),
-                output: node.output.iter().map(rename).collect(),
-                name: node.name.as_ref().map(|name| format!("{name}/{index}")),
-                ..node.clone()
-            });
-        }
-        let v = format!("{}/{index}", value::V);
-        if half {
-            self.cast(&v, data_type::FLOAT)
-        } else {
-            v
-        }
+        inputs.extend(self.names.iter().map(String::as_str).zip(features));
+        let suffix = format!("/{}", self.evaluations);
+        self.evaluations += 1;
+        self.velocity.copy(&mut self.composer, &inputs, &suffix);
+        format!("{}{suffix}", value::V)
     }
 
-    /// The basis behind the final state.
-    fn decode(&mut self, basis: &Basis, description: &Description, state: &str) {
-        let weights = description.metadata.layout.len();
-        let latent = description.latent;
-        let last = match basis {
-            Basis::Identity => self.node("Identity", &[state]),
-            Basis::Diagonal { mean, scale } => {
-                let scale = self.sidecar(basis_tensor::SCALE, scale, &[weights]);
-                let mean = self.sidecar(basis_tensor::MEAN, mean, &[weights]);
-                let scaled = self.node("Mul", &[state, &scale]);
-                self.node("Add", &[&scaled, &mean])
-            }
-            Basis::Linear {
-                components,
-                mean,
-                scale,
-            } => {
-                let scale = self.sidecar(basis_tensor::SCALE, scale, &[latent]);
-                let mean = self.sidecar(basis_tensor::MEAN, mean, &[weights]);
-                let components =
-                    self.sidecar(basis_tensor::COMPONENTS, components, &[latent, weights]);
-                let scaled = self.node("Mul", &[state, &scale]);
-                self.node("Gemm", &[&scaled, &components, &mean])
+    /// The names of the features at time `t`, which stages may share.
+    fn features_at(&mut self, t: f32) -> Vec<String> {
+        if let Some(known) = self.known.get(&t.to_bits()) {
+            return known.clone();
+        }
+        let names = match (self.features.and_then(|features| features.at(t)), &self.time) {
+            (Some(rows), _) => rows
+                .map(|row| self.composer.constant(&[1, row.len()], row))
+                .collect(),
+            (None, None) => vec![self.composer.constant(&[1, 1], &[t])],
+            (None, Some(time)) => {
+                let input = self.composer.constant(&[1, 1], &[t]);
+                let suffix = format!("/t{}", self.known.len());
+                let inputs = HashMap::from([(value::T, input)]);
+                time.copy(&mut self.composer, &inputs, &suffix);
+                self.names.iter().map(|name| format!("{name}{suffix}")).collect()
             }
         };
-        let producer = self.nodes.last_mut().filter(|node| node.output == [last]);
-        producer.expect("the basis ends in a node").output = vec![WEIGHTS.into()];
+        self.known.insert(t.to_bits(), names.clone());
+        names
     }
 
-    fn finish(self, description: &Description) -> GraphProto {
+    fn finish(self, output: &str, columns: usize) -> GraphProto {
         let matrix = |name, columns| {
             ValueInfoProto::tensor(name, data_type::FLOAT, &[Err("batch"), Ok(columns)])
         };
-        let mut input = vec![matrix(NOISE, description.latent)];
-        if let Some(condition) = &description.metadata.condition {
+        let mut input = vec![matrix(NOISE, self.model.latent())];
+        if let Some(condition) = &self.model.metadata().condition {
             input.push(matrix(value::CONDITION, condition.size()));
+            if self.guided {
+                input.push(matrix(UNCONDITIONAL, condition.size()));
+                input.push(ValueInfoProto::tensor(GUIDANCE, data_type::FLOAT, &[Ok(1)]));
+            }
         }
         GraphProto {
-            node: self.nodes,
+            node: self.composer.nodes,
             name: Some("sampler".into()),
-            initializer: self.initializers,
+            initializer: self.composer.initializers,
             input,
-            output: vec![matrix(WEIGHTS, description.metadata.layout.len())],
+            output: vec![matrix(output, columns)],
             value_info: Vec::new(),
         }
     }
-
-    /// A tensor of the basis as float32.
-    fn sidecar(&mut self, name: &str, view: &View, shape: &[usize]) -> String {
-        let entry = StringStringEntryProto::new;
-        self.initializers.push(TensorProto {
-            name: Some(name.into()),
-            dims: shape.iter().map(|dim| *dim as i64).collect(),
-            data_type: Some(match view.float {
-                Float::F32 => data_type::FLOAT,
-                Float::F16 => data_type::FLOAT16,
-            }),
-            data_location: Some(LOCATION_EXTERNAL),
-            external_data: vec![
-                entry("location", self.sidecar_name),
-                entry("offset", &view.bytes.start.to_string()),
-                entry("length", &view.bytes.len().to_string()),
-            ],
-            ..Default::default()
-        });
-        match view.float {
-            Float::F32 => name.into(),
-            Float::F16 => self.cast(name, data_type::FLOAT),
-        }
-    }
-
-    fn constant(&mut self, dims: &[i64], values: &[f32]) -> String {
-        let name = self.fresh();
-        self.initializers.push(TensorProto {
-            name: Some(name.clone()),
-            dims: dims.to_vec(),
-            data_type: Some(data_type::FLOAT),
-            raw_data: Some(
-                values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            ),
-            ..Default::default()
-        });
-        name
-    }
-
-    fn cast(&mut self, from: &str, to: i32) -> String {
-        let name = self.fresh();
-        self.nodes.push(cast(from, &name, to));
-        name
-    }
-
-    fn node(&mut self, op: &str, inputs: &[&str]) -> String {
-        let name = self.fresh();
-        self.nodes.push(NodeProto {
-            input: inputs.iter().map(|input| (*input).into()).collect(),
-            output: vec![name.clone()],
-            name: Some(name.clone()),
-            op_type: Some(op.into()),
-            ..Default::default()
-        });
-        name
-    }
-
-    fn fresh(&mut self) -> String {
-        self.values += 1;
-        format!("dwf/{}", self.values)
-    }
 }
 
-fn cast(from: &str, to: &str, data_type: i32) -> NodeProto {
-    NodeProto {
-        input: vec![from.into()],
-        output: vec![to.into()],
-        name: Some(to.into()),
-        op_type: Some("Cast".into()),
-        attribute: vec![AttributeProto {
-            name: Some("to".into()),
-            r#type: Some(attribute_type::INT),
-            i: Some(data_type.into()),
-            ..Default::default()
-        }],
-        domain: None,
-    }
+/// The basis behind the final state.
+fn decode(composer: &mut Composer, model: &Model, state: &str, sidecar_name: &str) {
+    let weights = model.metadata().layout.len();
+    let latent = model.latent();
+    let tensor = |composer: &mut Composer, name, view, shape: &[usize]| {
+        composer.basis(name, view, shape, sidecar_name)
+    };
+    let last = match model.basis() {
+        Basis::Identity => composer.node("Identity", &[state]),
+        Basis::Diagonal { mean, scale } => {
+            let scale = tensor(composer, basis_tensor::SCALE, scale, &[weights]);
+            let mean = tensor(composer, basis_tensor::MEAN, mean, &[weights]);
+            let scaled = composer.node("Mul", &[state, &scale]);
+            composer.node("Add", &[&scaled, &mean])
+        }
+        Basis::Linear {
+            components,
+            mean,
+            scale,
+        } => {
+            let scale = tensor(composer, basis_tensor::SCALE, scale, &[latent]);
+            let mean = tensor(composer, basis_tensor::MEAN, mean, &[weights]);
+            let shape = [latent, weights];
+            let components = tensor(composer, basis_tensor::COMPONENTS, components, &shape);
+            let scaled = composer.node("Mul", &[state, &scale]);
+            composer.node("Gemm", &[&scaled, &components, &mean])
+        }
+    };
+    composer.name_last(&last, WEIGHTS);
 }

@@ -142,7 +142,8 @@ pub type dwf_log_callback =
 
 /// Told how many of `total` evaluations of the velocity network have begun, before each one that
 /// the thread that called `dwf_sample` makes, and on that thread. `total` is 0 where an adaptive
-/// solver finds out on the way. Nonzero cancels.
+/// solver finds out on the way. Nonzero cancels. On a GPU a call with a callback runs evaluation by
+/// evaluation, and slower, instead of replaying the whole trajectory as one CUDA graph.
 pub type dwf_progress_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, done: u64, total: u64) -> i32>;
 
@@ -251,6 +252,9 @@ pub struct dwf_sampler_options {
     /// Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
     /// network; beyond it is OUT_OF_MEMORY. 0: 4 GiB.
     pub memory_limit: u64,
+    /// Most bytes of GPU memory that the sampler's own buffers may take, the basis among them; a
+    /// basis that does not fit is streamed with every batch. 0: half of what is free.
+    pub gpu_memory_limit: u64,
 }
 
 /// What a sampler chose and holds. The strings live as long as the sampler.
@@ -259,7 +263,7 @@ pub struct dwf_sampler_options {
 pub struct dwf_sampler_info {
     /// `sizeof(dwf_sampler_info)`; set it before the call.
     pub struct_size: usize,
-    /// Bytes of workspace beyond ONNX Runtime's own.
+    /// Bytes of workspace in host memory beyond ONNX Runtime's own.
     pub workspace_bytes: u64,
     /// `DWF_DEVICE_CPU` or `DWF_DEVICE_CUDA`.
     pub device: u32,
@@ -279,6 +283,16 @@ pub struct dwf_sampler_info {
     pub tensor_count: u64,
     /// As in `dwf_model_info`.
     pub condition_size: u64,
+    /// ONNX Runtime's provider that runs the velocity network, "CUDAExecutionProvider" say.
+    pub provider: *const c_char,
+    /// Bytes of GPU memory beyond ONNX Runtime's own.
+    pub gpu_bytes: u64,
+    /// Evaluations of the velocity network in a call that names no solver; 0: each network's own.
+    pub evaluations: u64,
+    /// The solver of such a call, `DWF_SOLVER_*`.
+    pub solver: u32,
+    /// 1 if the basis goes to the GPU with every batch, since it does not fit there.
+    pub basis_streamed: u32,
 }
 
 /// What to generate. Zero means default.

@@ -1,0 +1,498 @@
+//! Decoding on a device: the basis in panels of columns, resident in the device's memory or
+//! streamed to it with every batch.
+
+use std::{ops::Range, sync::Arc};
+
+use crate::{
+    artifact::{Basis, View},
+    composer::{Composer, onnx_type},
+    device::{Block, Buffer, Space, Staging},
+    error::Result,
+    layout::DType,
+    metadata::basis_tensor,
+    model::Model,
+    onnx::{GraphProto, ValueInfoProto, data_type},
+    output::Writer,
+    runtime::Runtime,
+    session::{Binding, Provider, Session, Tensor},
+    trajectory::{LATENTS, WEIGHTS},
+};
+
+/// Output of the decoding graph where the device's memory is the goal: a row a network, NaN if
+/// one of its weights is not finite in the output's type.
+const CHECK: &str = "check";
+
+/// Most elements of a panel's output; its staging memory is four times as many bytes.
+const OUTPUT: usize = 4 << 20;
+
+/// Most elements of a panel's basis, which the device widens to float32.
+const WIDENED: usize = 64 << 20;
+
+/// Host memory through which the basis goes to the device; the most a streamed panel may take.
+const STAGED: usize = 8 << 20;
+
+/// Parts of a panel begin at multiples of this.
+const ALIGNMENT: usize = 256;
+
+/// A tensor of the basis that is cut into panels: [rows, weights].
+struct Source {
+    name: &'static str,
+    view: View,
+    rows: usize,
+    /// Whether ONNX has it as one dimension instead of two.
+    vector: bool,
+}
+
+/// Decodes latents on a device.
+pub(crate) struct Panels {
+    runtime: &'static Runtime,
+    model: Model,
+    space: Space,
+    provider: Provider,
+    sources: Vec<Source>,
+    /// Columns of every panel but the last.
+    width: usize,
+    storage: Storage,
+    /// One for the host's memory, and one for each type in the device's, as they are asked for.
+    sessions: Vec<(Option<DType>, Arc<Session>)>,
+    output: Block,
+    download: Staging,
+    check: Buffer,
+}
+
+enum Storage {
+    /// Every panel, and what they went through.
+    Resident(Vec<Block>),
+    /// Panel i goes to slot i % 2 while the one before is decoded.
+    Streamed([(Block, Staging); 2]),
+}
+
+impl Panels {
+    /// A decoder for up to `max_batch` latents, with the basis in the device's memory if it takes
+    /// no more than `room` bytes there, its output included.
+    ///
+    /// Errors: OUT_OF_MEMORY, RUNTIME_FAILED.
+    pub(crate) fn new(
+        runtime: &'static Runtime,
+        model: &Model,
+        space: &Space,
+        provider: Provider,
+        max_batch: usize,
+        room: usize,
+    ) -> Result<Self> {
+        let sources = sources(model);
+        let resident = Shape::new(model, &sources, max_batch, WIDENED);
+        let all: usize = resident.panels().map(|columns| size(&sources, columns.len())).sum();
+        let fits = !matches!(model.basis(), Basis::Linear { .. })
+            || all.saturating_add(resident.output_bytes(max_batch)) <= room;
+        let shape = match fits {
+            true => resident,
+            false => Shape::new(model, &sources, max_batch, STAGED / 4),
+        };
+        let output = shape.output_bytes(max_batch);
+        let mut panels = Self {
+            runtime,
+            model: model.clone(),
+            space: space.clone(),
+            provider,
+            width: shape.width,
+            storage: Storage::Resident(Vec::new()),
+            sources,
+            sessions: Vec::new(),
+            output: space.allocate(output)?,
+            download: space.staging(output)?,
+            check: Buffer::new(space, max_batch, 1)?,
+        };
+        panels.storage = if fits {
+            panels.upload()?
+        } else {
+            let slot = || {
+                let bytes = size(&panels.sources, shape.width);
+                Ok::<_, crate::Error>((space.allocate(bytes)?, space.staging(bytes)?))
+            };
+            Storage::Streamed([slot()?, slot()?])
+        };
+        panels.session(None)?;
+        Ok(panels)
+    }
+
+    /// Whether the basis goes to the device with every batch.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(self.storage, Storage::Streamed(_))
+    }
+
+    /// Bytes of the device's memory.
+    pub(crate) fn device_bytes(&self) -> usize {
+        let basis: usize = match &self.storage {
+            Storage::Resident(panels) => panels.iter().map(Block::bytes).sum(),
+            Storage::Streamed(slots) => slots.iter().map(|(block, _)| block.bytes()).sum(),
+        };
+        basis + self.output.bytes() + self.check.bytes()
+    }
+
+    /// Bytes of host memory.
+    pub(crate) fn host_bytes(&self) -> usize {
+        let slots: usize = match &self.storage {
+            Storage::Resident(_) => 0,
+            Storage::Streamed(slots) => slots.iter().map(|(_, staging)| staging.bytes().len()).sum(),
+        };
+        slots + self.download.bytes().len()
+    }
+
+    /// Decodes `rows` latents at `latents`, on the device, into networks `first_row..`.
+    ///
+    /// `Ok(Some(row))`: the first network, counted from `first_row`, with a weight that is not
+    /// finite in the output's type.
+    ///
+    /// Errors: RUNTIME_FAILED.
+    pub(crate) fn decode(
+        &mut self,
+        latents: *mut u8,
+        rows: usize,
+        first_row: usize,
+        writer: &Writer,
+    ) -> Result<Option<usize>> {
+        let session = self.session(writer.device_dtype())?;
+        let weights = self.model.metadata().layout.len();
+        let count = weights.div_ceil(self.width);
+        let width = self.width;
+        let panel = |i: usize| i * width..weights.min((i + 1) * width);
+        let mut failed: Option<usize> = None;
+        self.send(0, panel(0))?;
+        for i in 0..count {
+            // The panel is there, and what was written from the last output has left it.
+            self.space.wait()?;
+            if i + 1 < count {
+                self.send(i + 1, panel(i + 1))?;
+            }
+            self.bind(&session, latents, rows, i, panel(i))?.run()?;
+            let bad = match writer.device_dtype() {
+                None => self.write(rows, first_row, panel(i), writer)?,
+                Some(dtype) => self.copy(rows, first_row, panel(i), dtype, writer)?,
+            };
+            failed = failed.into_iter().chain(bad).min();
+        }
+        self.space.wait()?;
+        Ok(failed)
+    }
+
+    /// Has panel `i` on its way, if it is not there already.
+    fn send(&mut self, i: usize, columns: Range<usize>) -> Result<()> {
+        let Storage::Streamed(slots) = &mut self.storage else {
+            return Ok(());
+        };
+        let (block, staging) = &mut slots[i % 2];
+        let mut upload = Upload::new(&self.space, staging, block.address());
+        upload.panel(&self.model, &self.sources, columns)
+    }
+
+    /// All panels to the device.
+    fn upload(&mut self) -> Result<Storage> {
+        let shape = Shape {
+            weights: self.model.metadata().layout.len(),
+            width: self.width,
+        };
+        if self.sources.is_empty() {
+            return Ok(Storage::Resident(Vec::new()));
+        }
+        let mut staging = self.space.staging(STAGED)?;
+        let panels = shape.panels().map(|columns| {
+            let mut block = self.space.allocate(size(&self.sources, columns.len()))?;
+            let mut upload = Upload::new(&self.space, &mut staging, block.address());
+            upload.panel(&self.model, &self.sources, columns)?;
+            self.space.wait()?;
+            Ok(block)
+        });
+        Ok(Storage::Resident(panels.collect::<Result<_>>()?))
+    }
+
+    fn session(&mut self, goal: Option<DType>) -> Result<Arc<Session>> {
+        if let Some((_, session)) = self.sessions.iter().find(|(known, _)| *known == goal) {
+            return Ok(session.clone());
+        }
+        let graph = compose(&self.model, &self.sources, goal);
+        let session = Session::new(self.runtime, &self.model, graph, self.provider)?;
+        let session = Arc::new(session);
+        self.sessions.push((goal, session.clone()));
+        Ok(session)
+    }
+
+    fn bind(
+        &mut self,
+        session: &Arc<Session>,
+        latents: *mut u8,
+        rows: usize,
+        i: usize,
+        columns: Range<usize>,
+    ) -> Result<Binding> {
+        let goal = self.sessions.iter().find(|(_, known)| Arc::ptr_eq(known, session));
+        let goal = goal.and_then(|(goal, _)| *goal);
+        let block = match &mut self.storage {
+            Storage::Resident(panels) => panels.get_mut(i),
+            Storage::Streamed(slots) => Some(&mut slots[i % 2].0),
+        };
+        let mut at = block.map_or(std::ptr::null_mut(), Block::address);
+        let columns = columns.len();
+        let mut binding = Binding::new(session)?;
+        // SAFETY: the blocks outlive the binding, which lives for one run, and are distinct.
+        unsafe {
+            let latent = self.model.latent();
+            binding.input(LATENTS, Tensor::new(latents, DType::F32, &[rows, latent]))?;
+            for source in &self.sources {
+                let dtype = source.view.float.dtype();
+                let shape = source.shape(columns);
+                binding.input(source.name, Tensor::new(at, dtype, source.dims(&shape)))?;
+                at = at.wrapping_add(source.size(columns));
+            }
+            let output = self.output.address();
+            let dtype = goal.unwrap_or(DType::F32);
+            binding.output(WEIGHTS, Tensor::new(output, dtype, &[rows, columns]))?;
+            if goal.is_some() {
+                let check = self.check.address();
+                binding.output(CHECK, Tensor::new(check, DType::F32, &[rows, 1]))?;
+            }
+        }
+        Ok(binding)
+    }
+
+    /// The panel's output into host memory; the first row that is not finite there.
+    fn write(
+        &mut self,
+        rows: usize,
+        first_row: usize,
+        columns: Range<usize>,
+        writer: &Writer,
+    ) -> Result<Option<usize>> {
+        let width = columns.len();
+        let from = self.output.address();
+        let bytes = &mut self.download.bytes_mut()[..rows * width * size_of::<f32>()];
+        // SAFETY: the run has written as much.
+        unsafe { self.space.download(from, bytes) }?;
+        let values: &[f32] = bytemuck::cast_slice(bytes);
+        let mut failed = None;
+        for (row, values) in values.chunks_exact(width).enumerate() {
+            if !writer.write(first_row + row, columns.start, values) && failed.is_none() {
+                failed = Some(row);
+            }
+        }
+        Ok(failed)
+    }
+
+    /// The panel's output into the caller's memory on the device, as [`Panels::write`].
+    fn copy(
+        &mut self,
+        rows: usize,
+        first_row: usize,
+        columns: Range<usize>,
+        dtype: DType,
+        writer: &Writer,
+    ) -> Result<Option<usize>> {
+        let stride = columns.len() * dtype.size();
+        let from = self.output.address().cast_const();
+        for row in 0..rows {
+            let from = from.wrapping_add(row * stride);
+            // SAFETY: the run has written the row, and `writer` was checked.
+            unsafe { writer.copy(first_row + row, columns.clone(), from) }?;
+        }
+        let check = self.check.download(rows)?;
+        Ok(check.iter().position(|sum| !sum.is_finite()))
+    }
+}
+
+/// How the columns are cut.
+struct Shape {
+    weights: usize,
+    width: usize,
+}
+
+impl Shape {
+    /// Panels whose basis has at most `elements` elements. Only a linear basis is cut: the latents
+    /// of the others are as wide as the network.
+    fn new(model: &Model, sources: &[Source], max_batch: usize, elements: usize) -> Self {
+        let weights = model.metadata().layout.len();
+        let width = match model.basis() {
+            Basis::Linear { .. } => {
+                let rows: usize = sources.iter().map(|source| source.rows).sum();
+                (OUTPUT / max_batch).min(elements / rows).clamp(1024.min(weights), weights)
+            }
+            _ => weights,
+        };
+        Self { weights, width }
+    }
+
+    fn panels(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Self { weights, width } = *self;
+        (0..weights)
+            .step_by(width)
+            .map(move |start| start..weights.min(start + width))
+    }
+
+    fn output_bytes(&self, max_batch: usize) -> usize {
+        max_batch.saturating_mul(self.width).saturating_mul(size_of::<f32>())
+    }
+}
+
+impl Source {
+    fn shape(&self, columns: usize) -> [usize; 2] {
+        [self.rows, columns]
+    }
+
+    /// The dimensions that ONNX knows of these.
+    fn dims<'a, T>(&self, shape: &'a [T; 2]) -> &'a [T] {
+        &shape[usize::from(self.vector)..]
+    }
+
+    /// Bytes of `columns` columns, padded.
+    fn size(&self, columns: usize) -> usize {
+        (self.rows * columns * self.view.float.size()).next_multiple_of(ALIGNMENT)
+    }
+}
+
+fn size(sources: &[Source], columns: usize) -> usize {
+    sources.iter().map(|source| source.size(columns)).sum()
+}
+
+fn sources(model: &Model) -> Vec<Source> {
+    let vector = |name, view: &View| Source {
+        name,
+        view: view.clone(),
+        rows: 1,
+        vector: true,
+    };
+    match model.basis() {
+        Basis::Identity => Vec::new(),
+        Basis::Diagonal { mean, scale } => vec![
+            vector(basis_tensor::SCALE, scale),
+            vector(basis_tensor::MEAN, mean),
+        ],
+        Basis::Linear {
+            components, mean, ..
+        } => {
+            let components = Source {
+                rows: model.latent(),
+                vector: false,
+                ..vector(basis_tensor::COMPONENTS, components)
+            };
+            vec![components, vector(basis_tensor::MEAN, mean)]
+        }
+    }
+}
+
+/// Bytes on their way to a device through staging memory.
+struct Upload<'a> {
+    space: &'a Space,
+    staging: &'a mut Staging,
+    to: *mut u8,
+    filled: usize,
+}
+
+impl<'a> Upload<'a> {
+    fn new(space: &'a Space, staging: &'a mut Staging, to: *mut u8) -> Self {
+        Self {
+            space,
+            staging,
+            to,
+            filled: 0,
+        }
+    }
+
+    /// Sends the columns of every source; the last copy is under way until [`Space::wait`].
+    fn panel(&mut self, model: &Model, sources: &[Source], columns: Range<usize>) -> Result<()> {
+        let weights = model.metadata().layout.len();
+        for source in sources {
+            let bytes = &model.sidecar()[source.view.bytes.clone()];
+            let size = source.view.float.size();
+            for row in 0..source.rows {
+                let row = row * weights;
+                self.push(&bytes[(row + columns.start) * size..(row + columns.end) * size])?;
+            }
+            let sent = source.rows * columns.len() * size;
+            self.push(&[0; ALIGNMENT][..source.size(columns.len()) - sent])?;
+        }
+        self.flush()
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.filled == self.staging.bytes().len() {
+                self.flush()?;
+                self.space.wait()?;
+            }
+            let room = &mut self.staging.bytes_mut()[self.filled..];
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        // SAFETY: the block has room for the whole panel; the staging memory is written again only
+        // after a wait.
+        unsafe { self.space.upload(&self.staging.bytes()[..self.filled], self.to) }?;
+        self.to = self.to.wrapping_add(self.filled);
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+/// The graph that decodes a panel: latents and the panel's basis to weights, in float32 for the
+/// host (`None`) or in a type for the device's memory, with the check of every row.
+fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto {
+    let mut composer = Composer::default();
+    let names: Vec<String> = sources
+        .iter()
+        .map(|source| composer.single(source.name, source.view.float))
+        .collect();
+    let weights = match (model.basis(), &names[..]) {
+        (Basis::Diagonal { .. }, [scale, mean]) => {
+            let scaled = composer.node("Mul", &[LATENTS, scale]);
+            composer.node("Add", &[&scaled, mean])
+        }
+        (Basis::Linear { scale, .. }, [components, mean]) => {
+            let shape = [model.latent()];
+            let name = basis_tensor::SCALE;
+            let scale = composer.basis(name, scale, &shape, model.sidecar_name());
+            let scaled = composer.node("Mul", &[LATENTS, &scale]);
+            composer.node("Gemm", &[&scaled, components, mean])
+        }
+        _ => composer.node("Identity", &[LATENTS]),
+    };
+    let (element, half) = match goal {
+        None | Some(DType::F32) => (data_type::FLOAT, false),
+        Some(DType::F16) => (data_type::FLOAT16, true),
+        Some(DType::Bf16) => (data_type::BFLOAT16, true),
+    };
+    if half {
+        let narrow = composer.cast(&weights, element);
+        composer.name_last(&narrow, WEIGHTS);
+    } else {
+        composer.name_last(&weights, WEIGHTS);
+    }
+    let matrix = |name, element, columns| ValueInfoProto::tensor(name, element, &[Err("batch"), columns]);
+    let mut output = vec![matrix(WEIGHTS, element, Err("columns"))];
+    if goal.is_some() {
+        // Zero times a weight is zero, or NaN if the weight is not finite; so is their sum.
+        let wide = if half { composer.cast(WEIGHTS, data_type::FLOAT) } else { WEIGHTS.into() };
+        let zero = composer.constant(&[], &[0.0]);
+        let zeros = composer.node("Mul", &[&wide, &zero]);
+        let columns = composer.integers(&[1]);
+        let sum = composer.node("ReduceSum", &[&zeros, &columns]);
+        composer.name_last(&sum, CHECK);
+        output.push(matrix(CHECK, data_type::FLOAT, Ok(1)));
+    }
+    let mut input = vec![matrix(LATENTS, data_type::FLOAT, Ok(model.latent()))];
+    input.extend(sources.iter().map(|source| {
+        let shape = [Ok(source.rows), Err("columns")];
+        ValueInfoProto::tensor(source.name, onnx_type(source.view.float), source.dims(&shape))
+    }));
+    GraphProto {
+        node: composer.nodes,
+        name: Some("decode".into()),
+        initializer: composer.initializers,
+        input,
+        output,
+        value_info: Vec::new(),
+    }
+}
