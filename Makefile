@@ -5,12 +5,14 @@
 # make install, uninstall, dist: see install.mk; make examples, swarm: see examples/examples.mk
 # make header  regenerate include/dwf.h after a change in src/capi
 # make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
+# make gpu-check  all that needs an NVIDIA GPU; see tests/gpu/run
 # make lint    formatting and clippy, as CI runs them
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-spawn demo-train test test-aarch64 hosts check-python header bench bench-pytorch lint clean
+.PHONY: demo demo-spawn demo-train test test-aarch64 hosts check-python header bench bench-pytorch \
+	gpu-check gpu-check-files lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := build
@@ -112,6 +114,18 @@ bench-pytorch: .ort/libonnxruntime.so
 		--basis linear --latent 99 --width 512 --steps 2000
 	@PYTHONPATH=$(BUILD)/pytorch python3 benches/pytorch.py $(BUILD)/bench/reference.onnx \
 		$(TARGET)/release/libdwf.so
+
+# A folder that also runs on another machine.
+gpu-check-files:
+	@$(CARGO) build --release -p libdwf
+	@rm -rf $(BUILD)/gpu-check && mkdir -p $(BUILD)/gpu-check
+	@cp "$$($(CARGO) test --release -p libdwf --lib --no-run --message-format json | python3 -c \
+		'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) \
+		if m.get("executable")][-1])')" $(BUILD)/gpu-check/unit-tests
+	@cp tests/gpu/run benches/pytorch.py $(TARGET)/release/libdwf.so $(BUILD)/gpu-check
+
+gpu-check: gpu-check-files
+	@$(BUILD)/gpu-check/run
 
 lint:
 	@$(CARGO) fmt --all --check

@@ -5,44 +5,25 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use std::{hint::black_box, path::PathBuf, time::Duration};
+use std::{hint::black_box, time::Duration};
 
-use common::Fixture;
+use common::{Fixture, stretched::write_stretched};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dwf::{
     Model, ModelOptions, SampleOptions, Sampler, SamplerOptions,
-    layout::{DType, Layout, TensorKind},
     ode::{Grid, Method, Solver},
 };
 
-/// The reference network over a target of 26506 weights (an MLP 784-32-32-10).
-fn artifact(folder: &tempfile::TempDir) -> PathBuf {
-    let tensor = |name: &str, shape: &[usize]| {
-        (name.into(), shape.into(), DType::F32, TensorKind::Parameter)
-    };
-    let layout = Layout::pack([
-        tensor("fc1.weight", &[32, 784]),
-        tensor("fc1.bias", &[32]),
-        tensor("fc2.weight", &[32, 32]),
-        tensor("fc2.bias", &[32]),
-        tensor("fc3.weight", &[10, 32]),
-        tensor("fc3.bias", &[10]),
-    ])
-    .unwrap();
-    Fixture {
-        latent: 99,
-        hidden: 512,
-        layout,
-        ..Fixture::default()
-    }
-    .write(folder.path())
-}
-
 fn open(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
-    let path = artifact(&folder);
+    let path = Fixture::reference().write(folder.path());
     c.bench_function("open", |b| {
         b.iter(|| Model::open(black_box(&path), &ModelOptions::default()).unwrap());
+    });
+    // 4 GB of basis as a hole in the file.
+    let large = write_stretched(&Fixture::default(), folder.path(), 170_000_000);
+    c.bench_function("open_4_gb", |b| {
+        b.iter(|| Model::open(black_box(&large), &ModelOptions::default()).unwrap());
     });
     c.bench_function("open_to_first_network", |b| {
         b.iter(|| {
@@ -59,7 +40,8 @@ fn open(c: &mut Criterion) {
 
 fn sample(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
-    let model = Model::open(artifact(&folder), &ModelOptions::default()).unwrap();
+    let path = Fixture::reference().write(folder.path());
+    let model = Model::open(path, &ModelOptions::default()).unwrap();
     let mut sampler = Sampler::new(&model, &SamplerOptions::default()).unwrap();
     let reference = Solver::fixed(Method::Rk4, 99, Grid::Uniform);
     let mut group = c.benchmark_group("sample");

@@ -253,21 +253,24 @@ typedef struct dwf_sampler_options {
     uint32_t device;
     // Which GPU.
     int32_t device_id;
-    // Threads; 0: one a core.
+    // Threads; 0: one a core. A GPU needs only the calling one.
     uint32_t threads;
-    // Most networks generated at a time; it bounds the workspace. 0: 64 a thread, or as many as
-    // `memory_limit` allows.
+    // Most networks generated at a time; it bounds the workspace. 0: 64 a thread, 256 on a GPU, or
+    // as many as `memory_limit` allows.
     uint32_t max_batch;
     // Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
     // network; beyond it is OUT_OF_MEMORY. 0: 4 GiB.
     uint64_t memory_limit;
+    // Most bytes of GPU memory that the sampler's own buffers may take, the basis among them; a
+    // basis that does not fit is streamed with every batch. 0: half of what is free.
+    uint64_t gpu_memory_limit;
 } dwf_sampler_options;
 
 // What a sampler chose and holds. The strings live as long as the sampler.
 typedef struct dwf_sampler_info {
     // `sizeof(dwf_sampler_info)`; set it before the call.
     size_t struct_size;
-    // Bytes of workspace beyond ONNX Runtime's own.
+    // Bytes of workspace in host memory beyond ONNX Runtime's own.
     uint64_t workspace_bytes;
     // `DWF_DEVICE_CPU` or `DWF_DEVICE_CUDA`.
     uint32_t device;
@@ -287,11 +290,22 @@ typedef struct dwf_sampler_info {
     uint64_t tensor_count;
     // As in `dwf_model_info`.
     uint64_t condition_size;
+    // ONNX Runtime's provider that runs the velocity network, "CUDAExecutionProvider" say.
+    const char *provider;
+    // Bytes of GPU memory beyond ONNX Runtime's own.
+    uint64_t gpu_bytes;
+    // Evaluations of the velocity network in a call that names no solver; 0: each network's own.
+    uint64_t evaluations;
+    // The solver of such a call, `DWF_SOLVER_*`.
+    uint32_t solver;
+    // 1 if the basis goes to the GPU with every batch, since it does not fit there.
+    uint32_t basis_streamed;
 } dwf_sampler_info;
 
 // Told how many of `total` evaluations of the velocity network have begun, before each one that
 // the thread that called `dwf_sample` makes, and on that thread. `total` is 0 where an adaptive
-// solver finds out on the way. Nonzero cancels.
+// solver finds out on the way. Nonzero cancels. On a GPU a call with a callback runs evaluation by
+// evaluation, and slower, instead of replaying the whole trajectory as one CUDA graph.
 typedef int32_t (*dwf_progress_callback)(void *user, uint64_t done, uint64_t total);
 
 // What to generate. Zero means default.

@@ -457,6 +457,7 @@ struct sampler_options {
     std::uint32_t threads = 0;
     std::uint32_t max_batch = 0;
     std::uint64_t memory_limit = 0;
+    std::uint64_t gpu_memory_limit = 0;
 };
 
 /// What a sampler chose and holds; see dwf_sampler_info. Strings live as long as the sampler.
@@ -468,6 +469,11 @@ struct sampler_info {
     std::uint32_t max_batch;
     std::string_view onnxruntime_version;
     std::string_view onnxruntime_path;
+    std::string_view provider;
+    std::uint64_t gpu_bytes;
+    std::uint64_t evaluations;
+    dwf::solver solver;
+    bool basis_streamed;
 };
 
 /// Evaluations of the velocity network that have begun, of `total`; 0: not known beforehand.
@@ -564,6 +570,7 @@ public:
         c.threads = options.threads;
         c.max_batch = options.max_batch;
         c.memory_limit = options.memory_limit;
+        c.gpu_memory_limit = options.gpu_memory_limit;
         dwf_sampler *handle = nullptr;
         if (auto error = detail::call([&](char *err, std::size_t cap) {
                 return dwf_sampler_new(model.get(), &c, &handle, err, cap);
@@ -616,10 +623,18 @@ public:
                 return dwf_sampler_get_info(get(), &c, err, cap);
             }))
             return detail::fail<sampler_info>(std::move(*error));
-        return sampler_info{c.workspace_bytes,     static_cast<dwf::device>(c.device),
-                            c.device_id,           c.threads,
-                            c.max_batch,           c.onnxruntime_version,
-                            c.onnxruntime_path};
+        return sampler_info{c.workspace_bytes,
+                            static_cast<dwf::device>(c.device),
+                            c.device_id,
+                            c.threads,
+                            c.max_batch,
+                            c.onnxruntime_version,
+                            c.onnxruntime_path,
+                            c.provider,
+                            c.gpu_bytes,
+                            c.evaluations,
+                            static_cast<dwf::solver>(c.solver),
+                            c.basis_streamed != 0};
     }
 
     /// The handle, still owned by the sampler.

@@ -2,9 +2,7 @@
 
 use crate::{
     artifact::{Float, View},
-    onnx::{
-        LOCATION_EXTERNAL, NodeProto, StringStringEntryProto, TensorProto, data_type,
-    },
+    onnx::{LOCATION_EXTERNAL, NodeProto, StringStringEntryProto, TensorProto, data_type},
     velocity::cast,
 };
 
@@ -39,13 +37,19 @@ impl Composer {
 
     /// A float32 constant.
     pub(crate) fn constant(&mut self, dims: &[usize], values: &[f32]) -> String {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.raw(dims, data_type::FLOAT, bytes)
     }
 
     /// An int64 constant of one dimension.
     pub(crate) fn integers(&mut self, values: &[i64]) -> String {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.raw(&[values.len()], data_type::INT64, bytes)
     }
 

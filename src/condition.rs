@@ -77,9 +77,9 @@ impl Condition {
     /// A row that is within the schema.
     pub(crate) fn any_row(&self) -> Vec<f32> {
         match &self.schema {
-            ConditionSchema::Classes(names) => {
-                (0..names.len()).map(|i| f32::from(u8::from(i == 0))).collect()
-            }
+            ConditionSchema::Classes(names) => (0..names.len())
+                .map(|i| f32::from(u8::from(i == 0)))
+                .collect(),
             ConditionSchema::Axes(axes) => axes.iter().map(|axis| axis.min).collect(),
         }
     }

@@ -16,6 +16,9 @@ use crate::{
     velocity::{Parts, prune, to_half},
 };
 
+/// Most elements of a grid's features.
+const MAX_TABLE: usize = 4 << 20;
+
 /// The velocity network, loaded; shared by the threads of a sampler.
 pub(crate) struct Network {
     /// From the state, the features of the time and the condition to the velocity.
@@ -64,18 +67,21 @@ impl Network {
         self.rest.provider().name()
     }
 
-    /// The features of all times on `solver`'s grid, of none for a solver whose times are not
-    /// known or too many.
+    /// The features of all times on `solver`'s grid; of none for a solver whose times are not
+    /// known, or too many for [`MAX_TABLE`].
     ///
     /// Errors: RUNTIME_FAILED.
     pub(crate) fn features(&self, solver: &Solver, source_std: f64) -> Result<Features> {
-        let mut times = solver.times(source_std).unwrap_or_default();
+        let most = MAX_TABLE / self.widths.iter().sum::<usize>().max(1);
+        let times = solver.times(source_std).filter(|times| times.len() <= most);
+        let mut times = times.unwrap_or_default();
         let values = match &self.time {
             _ if times.is_empty() => Vec::new(),
             Some(time) => time.compute(value::T, &mut times, &self.names)?,
             None => vec![times.clone()],
         };
         Ok(Features {
+            names: self.names.clone(),
             times,
             tables: self.widths.iter().copied().zip(values).collect(),
         })
@@ -91,10 +97,11 @@ fn split(
 ) -> (Parts, Option<Arc<Session>>, Vec<usize>) {
     let parts = Parts::new(graph);
     if let Some(time) = &parts.time {
-        let loaded = Session::new(runtime, model, time.clone(), Provider::Cpu).and_then(|session| {
-            let features = session.compute(value::T, &mut [0.0], &parts.features)?;
-            Ok((session, features.iter().map(Vec::len).collect()))
-        });
+        let loaded =
+            Session::new(runtime, model, time.clone(), Provider::Cpu).and_then(|session| {
+                let features = session.compute(value::T, &mut [0.0], &parts.features)?;
+                Ok((session, features.iter().map(Vec::len).collect()))
+            });
         if let Ok((session, widths)) = loaded {
             return (parts, Some(Arc::new(session)), widths);
         }
@@ -105,6 +112,7 @@ fn split(
 /// What the velocity network makes of the times of one grid, computed ahead.
 #[derive(Debug, Default)]
 pub(crate) struct Features {
+    names: Vec<String>,
     /// Ascending.
     times: Vec<f32>,
     /// Width and rows, a row a time, of every feature.
@@ -114,12 +122,17 @@ pub(crate) struct Features {
 impl Features {
     /// A row of every feature at time `t`, if it is on the grid.
     pub(crate) fn at(&self, t: f32) -> Option<impl Iterator<Item = &[f32]>> {
-        let i = self.times.binary_search_by(|time| time.total_cmp(&t)).ok()?;
-        let row = move |(width, rows): &'_ (usize, Vec<f32>)| -> std::ops::Range<usize> {
-            debug_assert!(rows.len() >= (i + 1) * width);
-            i * width..(i + 1) * width
-        };
-        Some(self.tables.iter().map(move |table| &table.1[row(table)]))
+        let i = self
+            .times
+            .binary_search_by(|time| time.total_cmp(&t))
+            .ok()?;
+        let tables = self.tables.iter();
+        Some(tables.map(move |(width, rows)| &rows[i * width..(i + 1) * width]))
+    }
+
+    /// Whether there are any, and these are their names.
+    pub(crate) fn are(&self, names: &[String]) -> bool {
+        !self.times.is_empty() && self.names == names
     }
 
     /// Bytes held.
@@ -162,7 +175,11 @@ impl Evaluator {
             x: buffer(latent)?,
             condition: buffer(condition_size)?,
             v: buffer(latent)?,
-            features: network.widths.iter().map(|w| buffer(*w)).collect::<Result<_>>()?,
+            features: network
+                .widths
+                .iter()
+                .map(|w| buffer(*w))
+                .collect::<Result<_>>()?,
             network: network.clone(),
         })
     }
@@ -252,7 +269,9 @@ impl Evaluator {
         let mut binding = Binding::new(&self.network.rest)?;
         // SAFETY: the buffers are never reallocated and outlive the binding.
         unsafe {
-            let Self { x, condition, v, .. } = self;
+            let Self {
+                x, condition, v, ..
+            } = self;
             binding.input(value::X, tensor(x.address(), &[rows, self.latent]))?;
             if self.condition_size > 0 {
                 let shape = [rows, self.condition_size];

@@ -3,6 +3,8 @@
 //! Every element is its start value plus the sum over the components in their order, one
 //! multiply-add each, so a network's weights do not depend on the batch it is decoded in.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -24,7 +26,9 @@ pub(crate) enum Kernel {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// Whatever the build targets; NEON on 64-bit Arm.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Whatever the build targets.
     Portable,
 }
 
@@ -39,6 +43,10 @@ impl Kernel {
             if x86::has_avx2() {
                 return Self::Avx2;
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Self::Neon;
         }
         Self::Portable
     }
@@ -57,6 +65,9 @@ impl Kernel {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::multiply_avx2(z, tile, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { neon::multiply_neon(z, tile, out) },
             Self::Portable => multiply_portable(z, tile, out),
         }
     }
@@ -76,6 +87,9 @@ impl Kernel {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::accumulate_avx2(z, rows, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { neon::accumulate_neon(z, rows, out) },
             Self::Portable => accumulate_portable(z, rows, out),
         }
     }
@@ -90,6 +104,9 @@ impl Kernel {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::widen_avx2(from, to) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { neon::widen_neon(from, to) },
             Self::Portable => T::widen(from, to),
         }
     }
@@ -115,6 +132,13 @@ pub(crate) trait Element: Copy {
     /// They are readable.
     #[cfg(target_arch = "x86_64")]
     unsafe fn load_avx2(from: *const Self) -> __m256;
+
+    /// The first 4 elements from `from`.
+    ///
+    /// # Safety
+    /// They are readable.
+    #[cfg(target_arch = "aarch64")]
+    unsafe fn load_neon(from: *const Self) -> float32x4_t;
 }
 
 impl Element for f32 {
@@ -139,6 +163,13 @@ impl Element for f32 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_ps(from) }
     }
+
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    unsafe fn load_neon(from: *const Self) -> float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_f32(from) }
+    }
 }
 
 impl Element for f16 {
@@ -162,6 +193,13 @@ impl Element for f16 {
     unsafe fn load_avx2(from: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    unsafe fn load_neon(from: *const Self) -> float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from.cast()))) }
     }
 }
 
@@ -201,6 +239,89 @@ fn accumulate_portable<T: Element>(z: [f32; STREAMS], rows: [&[T]; STREAMS], out
     }
 }
 
+/// Loops over whole vectors, and one by one over the rest.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! stream {
+    ($accumulate:ident, $widen:ident, $features:literal, $lanes:literal,
+     $element:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident) => {
+        #[target_feature(enable = $features)]
+        pub(super) fn $accumulate<T: Element>(
+            z: [f32; STREAMS],
+            rows: [&[T]; STREAMS],
+            out: &mut [f32],
+        ) {
+            let whole = out.len() / $lanes * $lanes;
+            for i in (0..whole).step_by($lanes) {
+                // SAFETY: the caller has cut the rows to the length of `out`.
+                unsafe {
+                    let mut sum = $load(out.as_ptr().add(i));
+                    for (z, row) in z.iter().zip(rows) {
+                        sum = $fma($broadcast(*z), T::$element(row.as_ptr().add(i)), sum);
+                    }
+                    $store(out.as_mut_ptr().add(i), sum);
+                }
+            }
+            for i in whole..out.len() {
+                for (z, row) in z.iter().zip(rows) {
+                    out[i] = z.mul_add(row[i].to_f32(), out[i]);
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        pub(super) fn $widen<T: Element>(from: &[T], to: &mut [f32]) {
+            let whole = to.len() / $lanes * $lanes;
+            for i in (0..whole).step_by($lanes) {
+                // SAFETY: the caller has cut `from` to the length of `to`.
+                unsafe { $store(to.as_mut_ptr().add(i), T::$element(from.as_ptr().add(i))) }
+            }
+            for i in whole..to.len() {
+                to[i] = from[i].to_f32();
+            }
+        }
+    };
+}
+
+/// A multiplication that keeps `$columns` vectors of all networks in registers.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! multiply {
+    ($name:ident, $features:literal, $lanes:literal, $columns:literal,
+     $load:ident, $store:ident, $broadcast:ident, $fma:ident) => {
+        #[target_feature(enable = $features)]
+        pub(super) fn $name(
+            z: &[[f32; GROUP]],
+            tile: &[[f32; TILE]],
+            mut out: [&mut [f32; TILE]; GROUP],
+        ) {
+            const WIDTH: usize = $lanes * $columns;
+            for start in (0..TILE).step_by(WIDTH) {
+                // SAFETY: WIDTH divides TILE, so every access lies within a row.
+                unsafe {
+                    let mut sums: [[_; $columns]; GROUP] = std::array::from_fn(|g| {
+                        std::array::from_fn(|c| $load(out[g].as_ptr().add(start + c * $lanes)))
+                    });
+                    for (z, row) in z.iter().zip(tile) {
+                        let row: [_; $columns] =
+                            std::array::from_fn(|c| $load(row.as_ptr().add(start + c * $lanes)));
+                        for (sums, z) in sums.iter_mut().zip(z) {
+                            let z = $broadcast(*z);
+                            for (sum, row) in sums.iter_mut().zip(row) {
+                                *sum = $fma(z, row, *sum);
+                            }
+                        }
+                    }
+                    for (out, sums) in out.iter_mut().zip(sums) {
+                        for (c, sum) in sums.into_iter().enumerate() {
+                            let to = out.as_mut_ptr().add(start + c * $lanes);
+                            $store(to, sum);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -211,48 +332,6 @@ mod x86 {
         is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
-    }
-
-    /// Loops over whole vectors, and one by one over the rest.
-    macro_rules! stream {
-        ($accumulate:ident, $widen:ident, $features:literal, $lanes:literal,
-         $element:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident) => {
-            #[target_feature(enable = $features)]
-            pub(super) fn $accumulate<T: Element>(
-                z: [f32; STREAMS],
-                rows: [&[T]; STREAMS],
-                out: &mut [f32],
-            ) {
-                let whole = out.len() / $lanes * $lanes;
-                for i in (0..whole).step_by($lanes) {
-                    // SAFETY: the caller has cut the rows to the length of `out`.
-                    unsafe {
-                        let mut sum = $load(out.as_ptr().add(i));
-                        for (z, row) in z.iter().zip(rows) {
-                            sum = $fma($broadcast(*z), T::$element(row.as_ptr().add(i)), sum);
-                        }
-                        $store(out.as_mut_ptr().add(i), sum);
-                    }
-                }
-                for i in whole..out.len() {
-                    for (z, row) in z.iter().zip(rows) {
-                        out[i] = z.mul_add(row[i].to_f32(), out[i]);
-                    }
-                }
-            }
-
-            #[target_feature(enable = $features)]
-            pub(super) fn $widen<T: Element>(from: &[T], to: &mut [f32]) {
-                let whole = to.len() / $lanes * $lanes;
-                for i in (0..whole).step_by($lanes) {
-                    // SAFETY: the caller has cut `from` to the length of `to`.
-                    unsafe { $store(to.as_mut_ptr().add(i), T::$element(from.as_ptr().add(i))) }
-                }
-                for i in whole..to.len() {
-                    to[i] = from[i].to_f32();
-                }
-            }
-        };
     }
 
     stream!(
@@ -278,46 +357,6 @@ mod x86 {
         _mm256_fmadd_ps
     );
 
-    /// A multiplication that keeps `$columns` vectors of all networks in registers.
-    macro_rules! multiply {
-        ($name:ident, $features:literal, $lanes:literal, $columns:literal,
-         $load:ident, $store:ident, $broadcast:ident, $fma:ident) => {
-            #[target_feature(enable = $features)]
-            pub(super) fn $name(
-                z: &[[f32; GROUP]],
-                tile: &[[f32; TILE]],
-                mut out: [&mut [f32; TILE]; GROUP],
-            ) {
-                const WIDTH: usize = $lanes * $columns;
-                for start in (0..TILE).step_by(WIDTH) {
-                    // SAFETY: WIDTH divides TILE, so every access lies within a row.
-                    unsafe {
-                        let mut sums: [[_; $columns]; GROUP] = std::array::from_fn(|g| {
-                            std::array::from_fn(|c| $load(out[g].as_ptr().add(start + c * $lanes)))
-                        });
-                        for (z, row) in z.iter().zip(tile) {
-                            let row: [_; $columns] = std::array::from_fn(|c| {
-                                $load(row.as_ptr().add(start + c * $lanes))
-                            });
-                            for (sums, z) in sums.iter_mut().zip(z) {
-                                let z = $broadcast(*z);
-                                for (sum, row) in sums.iter_mut().zip(row) {
-                                    *sum = $fma(z, row, *sum);
-                                }
-                            }
-                        }
-                        for (out, sums) in out.iter_mut().zip(sums) {
-                            for (c, sum) in sums.into_iter().enumerate() {
-                                let to = out.as_mut_ptr().add(start + c * $lanes);
-                                $store(to, sum);
-                            }
-                        }
-                    }
-                }
-            }
-        };
-    }
-
     // 6 x 4 sums and 4 columns of 32 registers; 6 x 2 and 2 of 16.
     multiply!(
         multiply_avx512,
@@ -341,6 +380,42 @@ mod x86 {
     );
 }
 
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use std::arch::aarch64::*;
+
+    use super::{Element, GROUP, STREAMS, TILE};
+
+    /// z * c + sum, in the order of the other instruction sets.
+    #[target_feature(enable = "neon")]
+    fn multiply_add(z: float32x4_t, c: float32x4_t, sum: float32x4_t) -> float32x4_t {
+        vfmaq_f32(sum, z, c)
+    }
+
+    stream!(
+        accumulate_neon,
+        widen_neon,
+        "neon",
+        4,
+        load_neon,
+        vld1q_f32,
+        vst1q_f32,
+        vdupq_n_f32,
+        multiply_add
+    );
+    // 6 x 4 sums and 4 columns of 32 registers.
+    multiply!(
+        multiply_neon,
+        "neon",
+        4,
+        4,
+        vld1q_f32,
+        vst1q_f32,
+        vdupq_n_f32,
+        multiply_add
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,13 +423,11 @@ mod tests {
     fn kernels() -> Vec<Kernel> {
         let mut kernels = vec![Kernel::Portable];
         #[cfg(target_arch = "x86_64")]
-        {
-            if x86::has_avx2() {
-                kernels.push(Kernel::Avx2);
-            }
-            if is_x86_feature_detected!("avx512f") {
-                kernels.push(Kernel::Avx512);
-            }
+        if x86::has_avx2() {
+            kernels.push(Kernel::Avx2);
+        }
+        if Kernel::detect() != kernels[kernels.len() - 1] {
+            kernels.push(Kernel::detect());
         }
         kernels
     }

@@ -17,6 +17,10 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+// The fixtures of tests/common, which say `dwf`, serve the tests in here too.
+#[cfg(test)]
+extern crate self as dwf;
+
 pub mod artifact;
 pub mod capi;
 pub mod condition;

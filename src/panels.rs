@@ -82,7 +82,10 @@ impl Panels {
     ) -> Result<Self> {
         let sources = sources(model);
         let resident = Shape::new(model, &sources, max_batch, WIDENED);
-        let all: usize = resident.panels().map(|columns| size(&sources, columns.len())).sum();
+        let all: usize = resident
+            .panels()
+            .map(|columns| size(&sources, columns.len()))
+            .sum();
         let fits = !matches!(model.basis(), Basis::Linear { .. })
             || all.saturating_add(resident.output_bytes(max_batch)) <= room;
         let shape = match fits {
@@ -134,7 +137,9 @@ impl Panels {
     pub(crate) fn host_bytes(&self) -> usize {
         let slots: usize = match &self.storage {
             Storage::Resident(_) => 0,
-            Storage::Streamed(slots) => slots.iter().map(|(_, staging)| staging.bytes().len()).sum(),
+            Storage::Streamed(slots) => {
+                slots.iter().map(|(_, staging)| staging.bytes().len()).sum()
+            }
         };
         slots + self.download.bytes().len()
     }
@@ -225,7 +230,10 @@ impl Panels {
         i: usize,
         columns: Range<usize>,
     ) -> Result<Binding> {
-        let goal = self.sessions.iter().find(|(_, known)| Arc::ptr_eq(known, session));
+        let goal = self
+            .sessions
+            .iter()
+            .find(|(_, known)| Arc::ptr_eq(known, session));
         let goal = goal.and_then(|(goal, _)| *goal);
         let block = match &mut self.storage {
             Storage::Resident(panels) => panels.get_mut(i),
@@ -313,7 +321,9 @@ impl Shape {
         let width = match model.basis() {
             Basis::Linear { .. } => {
                 let rows: usize = sources.iter().map(|source| source.rows).sum();
-                (OUTPUT / max_batch).min(elements / rows).clamp(1024.min(weights), weights)
+                (OUTPUT / max_batch)
+                    .min(elements / rows)
+                    .clamp(1024.min(weights), weights)
             }
             _ => weights,
         };
@@ -328,7 +338,9 @@ impl Shape {
     }
 
     fn output_bytes(&self, max_batch: usize) -> usize {
-        max_batch.saturating_mul(self.width).saturating_mul(size_of::<f32>())
+        max_batch
+            .saturating_mul(self.width)
+            .saturating_mul(size_of::<f32>())
     }
 }
 
@@ -430,7 +442,10 @@ impl<'a> Upload<'a> {
     fn flush(&mut self) -> Result<()> {
         // SAFETY: the block has room for the whole panel; the staging memory is written again only
         // after a wait.
-        unsafe { self.space.upload(&self.staging.bytes()[..self.filled], self.to) }?;
+        unsafe {
+            self.space
+                .upload(&self.staging.bytes()[..self.filled], self.to)
+        }?;
         self.to = self.to.wrapping_add(self.filled);
         self.filled = 0;
         Ok(())
@@ -470,11 +485,16 @@ fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto
     } else {
         composer.name_last(&weights, WEIGHTS);
     }
-    let matrix = |name, element, columns| ValueInfoProto::tensor(name, element, &[Err("batch"), columns]);
+    let matrix =
+        |name, element, columns| ValueInfoProto::tensor(name, element, &[Err("batch"), columns]);
     let mut output = vec![matrix(WEIGHTS, element, Err("columns"))];
     if goal.is_some() {
         // Zero times a weight is zero, or NaN if the weight is not finite; so is their sum.
-        let wide = if half { composer.cast(WEIGHTS, data_type::FLOAT) } else { WEIGHTS.into() };
+        let wide = if half {
+            composer.cast(WEIGHTS, data_type::FLOAT)
+        } else {
+            WEIGHTS.into()
+        };
         let zero = composer.constant(&[], &[0.0]);
         let zeros = composer.node("Mul", &[&wide, &zero]);
         let columns = composer.integers(&[1]);
@@ -485,7 +505,11 @@ fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto
     let mut input = vec![matrix(LATENTS, data_type::FLOAT, Ok(model.latent()))];
     input.extend(sources.iter().map(|source| {
         let shape = [Ok(source.rows), Err("columns")];
-        ValueInfoProto::tensor(source.name, onnx_type(source.view.float), source.dims(&shape))
+        ValueInfoProto::tensor(
+            source.name,
+            onnx_type(source.view.float),
+            source.dims(&shape),
+        )
     }));
     GraphProto {
         node: composer.nodes,

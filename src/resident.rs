@@ -10,6 +10,7 @@ use crate::{
     evaluator::Features,
     guidance::{Guide, repeat},
     layout::DType,
+    log::{self, Level},
     model::Model,
     ode::Solver,
     output::Writer,
@@ -209,7 +210,15 @@ impl Resident {
         self.flow = None;
         let precision = self.place.precision;
         let graph = compose_flow(&self.model, solver, precision, features, guided)?;
-        let session = Session::new(self.runtime, &self.model, graph, self.place.recorder)?;
+        let load = |graph, provider| Session::new(self.runtime, &self.model, graph, provider);
+        let session = load(graph.clone(), self.place.recorder).or_else(|e| {
+            // ONNX Runtime records only what runs on the GPU to the last operator.
+            let session = load(graph, self.place.provider)?;
+            log::write(Level::Warn, || {
+                format!("the trajectory runs on the GPU, but not as a CUDA graph: {e}")
+            });
+            Ok::<_, Error>(session)
+        })?;
         self.flow = Some(Flow {
             buckets: Vec::new(),
             session: Arc::new(session),
@@ -284,6 +293,8 @@ impl Resident {
     pub(crate) fn is_finite(&mut self, row: usize) -> Result<bool> {
         let latent = self.model.latent();
         let latents = self.latents.download((row + 1) * latent)?;
-        Ok(latents[row * latent..].iter().all(|value| value.is_finite()))
+        Ok(latents[row * latent..]
+            .iter()
+            .all(|value| value.is_finite()))
     }
 }

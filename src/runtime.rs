@@ -156,7 +156,7 @@ fn version(library: &libloading::Library) -> Result<String, libloading::Error> {
 }
 
 /// Why a library could not be loaded, in the system's words, which often begin with its path.
-fn reason(path: &Path, error: &libloading::Error) -> String {
+pub(crate) fn reason(path: &Path, error: &libloading::Error) -> String {
     let words = error
         .source()
         .map_or_else(|| error.to_string(), |words| words.to_string());

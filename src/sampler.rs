@@ -1,5 +1,8 @@
 //! Noise, integration, decoding: the whole way from a seed to weights in the caller's buffers.
 
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use crate::{
@@ -71,10 +74,10 @@ pub struct SamplerOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Where to run.
     pub device: Device,
-    /// Threads; 0: as many as the machine has cores.
+    /// Threads; 0: as many as the machine has cores. A GPU needs only the calling one.
     pub threads: usize,
     /// Most networks generated at a time, 1 to [`MAX_BATCH`]; it bounds the workspace. 0: 64 a
-    /// thread, or as many as `memory_limit` allows.
+    /// thread, 256 on a GPU, or as many as `memory_limit` allows.
     pub max_batch: usize,
     /// Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
     /// network; 0: [`crate::limits::DEFAULT_MEMORY`].

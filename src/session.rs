@@ -55,12 +55,20 @@ macro_rules! owned {
 }
 
 owned!(SessionOptions, OrtSessionOptions, ReleaseSessionOptions);
-owned!(CudaOptions, OrtCUDAProviderOptionsV2, ReleaseCUDAProviderOptions);
+owned!(
+    CudaOptions,
+    OrtCUDAProviderOptionsV2,
+    ReleaseCUDAProviderOptions
+);
 owned!(RunOptions, OrtRunOptions, ReleaseRunOptions);
 owned!(OrtSession, OrtSession, ReleaseSession);
 owned!(OrtBinding, OrtIoBinding, ReleaseIoBinding);
 owned!(OrtTensor, OrtValue, ReleaseValue);
-owned!(OrtShape, OrtTensorTypeAndShapeInfo, ReleaseTensorTypeAndShapeInfo);
+owned!(
+    OrtShape,
+    OrtTensorTypeAndShapeInfo,
+    ReleaseTensorTypeAndShapeInfo
+);
 owned!(MemoryInfo, OrtMemoryInfo, ReleaseMemoryInfo);
 
 /// The name of ONNX Runtime's CUDA provider.
@@ -183,7 +191,10 @@ impl Session {
         // SAFETY: the tensor is released before `column` is.
         let tensor = unsafe { bound.value(&self.host) }?;
         let input = c_name(input)?;
-        let names: Vec<CString> = outputs.iter().map(|name| c_name(name)).collect::<Result<_>>()?;
+        let names: Vec<CString> = outputs
+            .iter()
+            .map(|name| c_name(name))
+            .collect::<Result<_>>()?;
         let pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
         let mut values = vec![null_mut(); outputs.len()];
         // SAFETY: all arrays have the lengths given; NULL outputs are allocated by ONNX Runtime.
@@ -246,9 +257,13 @@ fn matrix(value: &OrtTensor, rows: usize) -> Result<Vec<f32>> {
             check((api.GetDimensions)(shape.as_ptr(), dims.as_mut_ptr(), rank))?;
         }
     }
-    if element != ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || rank != 2 || dims[0] != rows as i64
+    if element != ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+        || rank != 2
+        || dims[0] != rows as i64
     {
-        return Err(runtime_failed("an output is no float32 matrix of a row a time"));
+        return Err(runtime_failed(
+            "an output is no float32 matrix of a row a time",
+        ));
     }
     let mut data = null_mut();
     // SAFETY: the tensor holds the elements that its shape says.
@@ -363,7 +378,10 @@ impl Binding {
         };
         let _exclusive = records.then(cuda::exclusive);
         let _shared = (on_gpu && !records).then(cuda::shared);
-        let options = self.options.as_ref().map_or(null(), |o| o.as_ptr().cast_const());
+        let options = self
+            .options
+            .as_ref()
+            .map_or(null(), |o| o.as_ptr().cast_const());
         // SAFETY: the binding belongs to this session, and its memory is as `input` and `output`
         // ask for.
         check(unsafe {
@@ -386,9 +404,16 @@ struct Initializers {
 
 impl Initializers {
     fn new(graph: &GraphProto, model: &Model, memory: &MemoryInfo) -> Result<Self> {
-        let external = || graph.initializer.iter().filter(|tensor| tensor.is_external());
+        let external = || {
+            graph
+                .initializer
+                .iter()
+                .filter(|tensor| tensor.is_external())
+        };
         Ok(Self {
-            names: external().map(|tensor| c_name(tensor.name())).collect::<Result<_>>()?,
+            names: external()
+                .map(|tensor| c_name(tensor.name()))
+                .collect::<Result<_>>()?,
             values: external()
                 .map(|tensor| external_tensor(tensor, model, memory))
                 .collect::<Result<_>>()?,
@@ -421,12 +446,19 @@ impl Initializers {
 /// A value over read-only bytes of the sidecar; initialisers are never written. Opening the
 /// artifact has checked that they lie in it.
 fn external_tensor(tensor: &TensorProto, model: &Model, memory: &MemoryInfo) -> Result<OrtTensor> {
-    let number = |key| tensor.external(key).and_then(|text| text.parse::<usize>().ok());
+    let number = |key| {
+        tensor
+            .external(key)
+            .and_then(|text| text.parse::<usize>().ok())
+    };
     let bytes = number("offset")
         .zip(number("length"))
         .and_then(|(start, length)| model.sidecar().get(start..start.checked_add(length)?))
         .ok_or_else(|| {
-            Error::artifact(format!("initialiser '{}' lies outside the sidecar", tensor.name()))
+            Error::artifact(format!(
+                "initialiser '{}' lies outside the sidecar",
+                tensor.name()
+            ))
         })?;
     let element = match tensor.data_type() {
         data_type::FLOAT16 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,

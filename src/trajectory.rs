@@ -120,8 +120,7 @@ struct Template {
 
 impl Template {
     fn new(graph: GraphProto) -> Self {
-        let mut own: HashSet<String> =
-            graph.input.iter().map(|info| info.name().into()).collect();
+        let mut own: HashSet<String> = graph.input.iter().map(|info| info.name().into()).collect();
         for node in &graph.node {
             if node.input.iter().any(|input| own.contains(input)) {
                 own.extend(node.output.iter().cloned());
@@ -138,7 +137,12 @@ impl Template {
             .filter(|output| !self.own.contains(*output))
             .cloned()
             .collect();
-        for name in self.graph.node.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output)) {
+        for name in self
+            .graph
+            .node
+            .iter_mut()
+            .flat_map(|n| n.input.iter_mut().chain(&mut n.output))
+        {
             if constants.contains(name) {
                 *name = format!("{prefix}/{name}");
             }
@@ -200,6 +204,7 @@ impl<'a> Trajectory<'a> {
         let mut composer = Composer::default();
         let graph = model.description().graph.graph.clone().unwrap_or_default();
         let parts = Parts::new(&graph);
+        let features = features.filter(|features| features.are(&parts.features));
         let mut rest = parts.rest;
         if parts.time.is_some() {
             let features = parts.features.iter();
@@ -302,7 +307,10 @@ impl<'a> Trajectory<'a> {
         if let Some(known) = self.known.get(&t.to_bits()) {
             return known.clone();
         }
-        let names = match (self.features.and_then(|features| features.at(t)), &self.time) {
+        let names = match (
+            self.features.and_then(|features| features.at(t)),
+            &self.time,
+        ) {
             (Some(rows), _) => rows
                 .map(|row| self.composer.constant(&[1, row.len()], row))
                 .collect(),
@@ -312,7 +320,10 @@ impl<'a> Trajectory<'a> {
                 let suffix = format!("/t{}", self.known.len());
                 let inputs = HashMap::from([(value::T, input)]);
                 time.copy(&mut self.composer, &inputs, &suffix);
-                self.names.iter().map(|name| format!("{name}{suffix}")).collect()
+                self.names
+                    .iter()
+                    .map(|name| format!("{name}{suffix}"))
+                    .collect()
             }
         };
         self.known.insert(t.to_bits(), names.clone());

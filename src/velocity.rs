@@ -56,7 +56,12 @@ impl Parts {
             .copied()
             .collect();
         let timely = |node: &&NodeProto| node.output.iter().any(|o| on_time.contains(o.as_str()));
-        if !graph.node.iter().filter(timely).all(|node| is_row_wise(node, &on_time)) {
+        if !graph
+            .node
+            .iter()
+            .filter(timely)
+            .all(|node| is_row_wise(node, &on_time))
+        {
             return None;
         }
         let mut features = Vec::new();
@@ -68,13 +73,19 @@ impl Parts {
             }
         }
         // A network that uses `t` beside its embedding, or that is nothing but time.
-        if features.is_empty() || features.iter().any(|name| name == value::T)
+        if features.is_empty()
+            || features.iter().any(|name| name == value::T)
             || on_time.contains(value::V)
         {
             return None;
         }
         let mut time = GraphProto {
-            input: graph.input.iter().filter(|input| input.name() == value::T).cloned().collect(),
+            input: graph
+                .input
+                .iter()
+                .filter(|input| input.name() == value::T)
+                .cloned()
+                .collect(),
             output: features.iter().map(|name| matrix(name, None)).collect(),
             ..graph.clone()
         };
@@ -95,7 +106,9 @@ impl Parts {
         let mut graph = self.rest.clone();
         if self.time.is_some() {
             let features = self.features.iter().zip(widths);
-            graph.input.extend(features.map(|(name, width)| matrix(name, Some(*width))));
+            graph
+                .input
+                .extend(features.map(|(name, width)| matrix(name, Some(*width))));
         }
         graph
     }
@@ -112,7 +125,11 @@ fn dependents<'a>(
 ) -> HashSet<&'a str> {
     let mut found: HashSet<&str> = seeds.into_iter().collect();
     for node in &graph.node {
-        if node.input.iter().any(|input| found.contains(input.as_str())) {
+        if node
+            .input
+            .iter()
+            .any(|input| found.contains(input.as_str()))
+        {
             found.extend(node.output.iter().map(String::as_str));
         }
     }
@@ -121,8 +138,17 @@ fn dependents<'a>(
 
 /// Whether row i of the outputs depends on row i of the inputs among `rows` alone.
 fn is_row_wise(node: &NodeProto, rows: &HashSet<&str>) -> bool {
-    let varies = |i: usize| node.input.get(i).is_some_and(|name| rows.contains(name.as_str()));
-    let attribute = |name: &str| node.attribute.iter().find(|a| a.name() == name).map(|a| a.i());
+    let varies = |i: usize| {
+        node.input
+            .get(i)
+            .is_some_and(|name| rows.contains(name.as_str()))
+    };
+    let attribute = |name: &str| {
+        node.attribute
+            .iter()
+            .find(|a| a.name() == name)
+            .map(|a| a.i())
+    };
     match node.op_type() {
         "MatMul" => !varies(1),
         "Gemm" => !varies(1) && attribute("transA").unwrap_or(0) == 0,
@@ -146,7 +172,9 @@ pub(crate) fn prune(graph: &mut GraphProto) {
     }
     nodes.reverse();
     graph.node = nodes;
-    graph.initializer.retain(|tensor| needed.contains(tensor.name()));
+    graph
+        .initializer
+        .retain(|tensor| needed.contains(tensor.name()));
 }
 
 /// Turns a float32 graph into one that computes in float16 between float32 inputs and outputs:
@@ -158,7 +186,11 @@ pub(crate) fn to_half(graph: &mut GraphProto) {
         .map(|tensor| (tensor.name().to_owned(), tensor.data_type()))
         .collect();
     let float = |tensor: &&TensorProto| tensor.data_type() == data_type::FLOAT;
-    let initializers = graph.initializer.iter().filter(float).map(TensorProto::name);
+    let initializers = graph
+        .initializer
+        .iter()
+        .filter(float)
+        .map(TensorProto::name);
     let inputs = graph.input.iter().map(ValueInfoProto::name);
     let mut renamed: HashMap<String, String> = HashMap::new();
     let mut nodes = Vec::new();
@@ -194,7 +226,11 @@ pub(crate) fn to_half(graph: &mut GraphProto) {
         }
         nodes.push(node);
     }
-    nodes.extend(outputs.iter().map(|name| cast(&format!("{name}/half"), name, data_type::FLOAT)));
+    nodes.extend(
+        outputs
+            .iter()
+            .map(|name| cast(&format!("{name}/half"), name, data_type::FLOAT)),
+    );
     graph.node = nodes;
 }
 

@@ -570,8 +570,8 @@ fn sampler_options_out_of_range() {
             device,
             ..options()
         },
-        Status::Unsupported,
-        "CUDA",
+        Status::RuntimeMissing,
+        "onnxruntime-gpu",
     );
 }
 

@@ -30,6 +30,9 @@ type SamplerOptions struct {
 	Threads     int    // 0: one a core
 	MaxBatch    int    // most networks generated at a time; bounds the workspace. 0: 64 a thread
 	MemoryLimit uint64 // most bytes it may take, with ONNX Runtime's part; 0: 4 GiB
+	// GPUMemoryLimit bounds its own buffers on a GPU; a basis that does not fit is streamed with
+	// every batch. 0: half of what is free.
+	GPUMemoryLimit uint64
 }
 
 // SamplerInfo is what a sampler chose and holds.
@@ -41,6 +44,11 @@ type SamplerInfo struct {
 	MaxBatch           int
 	ONNXRuntimeVersion string // "1.31.1" say
 	ONNXRuntimePath    string // where it was loaded from
+	Provider           string // ONNX Runtime's provider, "CUDAExecutionProvider" say
+	GPUBytes           int64  // of GPU memory, beyond ONNX Runtime's own
+	Evaluations        int    // of the velocity network, unless a call names a solver; 0: each network's own
+	Solver             Solver // of such a call
+	BasisStreamed      bool   // whether the basis goes to the GPU with every batch
 }
 
 // SampleOptions say what to generate. Zero means default.
@@ -80,6 +88,8 @@ func (m *Model) NewSampler(options SamplerOptions) (*Sampler, error) {
 		threads:      number(options.Threads),
 		max_batch:    number(options.MaxBatch),
 		memory_limit: C.uint64_t(options.MemoryLimit),
+
+		gpu_memory_limit: C.uint64_t(options.GPUMemoryLimit),
 	}
 	if int(opts.device_id) != options.DeviceID {
 		return nil, invalidArgument("there is no device %d", options.DeviceID)
@@ -120,6 +130,11 @@ func newSampler(ptr *C.dwf_sampler, m *Model) (*Sampler, error) {
 		MaxBatch:           int(info.max_batch),
 		ONNXRuntimeVersion: C.GoString(info.onnxruntime_version),
 		ONNXRuntimePath:    C.GoString(info.onnxruntime_path),
+		Provider:           C.GoString(info.provider),
+		GPUBytes:           int64(info.gpu_bytes),
+		Evaluations:        int(info.evaluations),
+		Solver:             Solver(info.solver),
+		BasisStreamed:      info.basis_streamed != 0,
 	}
 	return s, nil
 }

@@ -244,10 +244,10 @@ pub struct dwf_sampler_options {
     pub device: u32,
     /// Which GPU.
     pub device_id: i32,
-    /// Threads; 0: one a core.
+    /// Threads; 0: one a core. A GPU needs only the calling one.
     pub threads: u32,
-    /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread, or as many as
-    /// `memory_limit` allows.
+    /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread, 256 on a GPU, or
+    /// as many as `memory_limit` allows.
     pub max_batch: u32,
     /// Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
     /// network; beyond it is OUT_OF_MEMORY. 0: 4 GiB.

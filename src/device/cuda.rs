@@ -5,6 +5,7 @@
 
 use std::{
     ffi::{CStr, c_char, c_int, c_uint, c_void},
+    path::Path,
     ptr::{null, null_mut},
     slice,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -13,6 +14,7 @@ use std::{
 use crate::{
     error::{Error, Result, Status},
     memory::out_of_memory,
+    runtime::reason,
 };
 
 type Code = c_int;
@@ -101,15 +103,22 @@ impl Driver {
         if let Some(driver) = *loaded {
             return Ok(driver);
         }
-        let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+        let name = if cfg!(windows) {
+            "nvcuda.dll"
+        } else {
+            "libcuda.so.1"
+        };
         // SAFETY: it is the system's own graphics driver.
         let driver = unsafe { libloading::Library::new(name) }
             .and_then(Self::find)
-            .map_err(|e| no_gpu(&format!("NVIDIA's driver could not be loaded ({e})")))?;
+            .map_err(|e| {
+                let why = reason(Path::new(name), &e);
+                no_gpu(&format!("NVIDIA's driver could not be loaded ({why})"))
+            })?;
         // SAFETY: flags must be 0.
-        driver.check(unsafe { (driver.init)(0) }, "cuInit").map_err(|e| {
-            no_gpu(&format!("NVIDIA's driver does not start ({e})"))
-        })?;
+        driver
+            .check(unsafe { (driver.init)(0) }, "cuInit")
+            .map_err(|e| no_gpu(&format!("NVIDIA's driver does not start ({e})")))?;
         Ok(loaded.insert(Box::leak(Box::new(driver))))
     }
 
@@ -179,8 +188,14 @@ impl Cuda {
             }
             driver.check((driver.device_get)(&mut device, ordinal), "cuDeviceGet")?;
             let room = name.len() as c_int;
-            driver.check((driver.device_name)(name.as_mut_ptr(), room, device), "cuDeviceGetName")?;
-            driver.check((driver.retain)(&mut context, device), "cuDevicePrimaryCtxRetain")?;
+            driver.check(
+                (driver.device_name)(name.as_mut_ptr(), room, device),
+                "cuDeviceGetName",
+            )?;
+            driver.check(
+                (driver.retain)(&mut context, device),
+                "cuDevicePrimaryCtxRetain",
+            )?;
         }
         // Dropping the new value, on an error, takes the lock again.
         drop(recording);
@@ -191,7 +206,9 @@ impl Cuda {
             device,
             ordinal,
             // SAFETY: the driver terminates it.
-            name: unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned(),
+            name: unsafe { CStr::from_ptr(name.as_ptr()) }
+                .to_string_lossy()
+                .into_owned(),
         };
         let mut stream = null_mut();
         let recording = shared();
@@ -256,7 +273,9 @@ impl Cuda {
         if pointer == 0 {
             return Err(Error::new(
                 Status::OutOfMemory,
-                format!("the GPU has no {bytes} bytes of memory left; lower max_batch or gpu_memory_limit"),
+                format!(
+                    "the GPU has no {bytes} bytes of memory left; lower max_batch or gpu_memory_limit"
+                ),
             ));
         }
         Ok(Memory {
@@ -293,7 +312,11 @@ impl Cuda {
         let known = self.call("cuPointerGetAttribute", || unsafe {
             let ask = self.driver.pointer_attribute;
             match ask((&raw mut kind).cast(), MEMORY_TYPE, pointer as Pointer) {
-                0 => ask((&raw mut ordinal).cast(), DEVICE_ORDINAL, pointer as Pointer),
+                0 => ask(
+                    (&raw mut ordinal).cast(),
+                    DEVICE_ORDINAL,
+                    pointer as Pointer,
+                ),
                 code => code,
             }
         });

@@ -80,6 +80,9 @@ static void sampler(const char *folder)
     CHECK(info.threads == 1 && info.max_batch == 16);
     CHECK(info.onnxruntime_version[0] == '1' && info.onnxruntime_path[0] == '/');
     CHECK(strstr(info.onnxruntime_path, "libonnxruntime"));
+    CHECK(strcmp(info.provider, "CPUExecutionProvider") == 0);
+    CHECK(info.solver == DWF_SOLVER_RK4 && info.evaluations == 32);
+    CHECK(info.gpu_bytes == 0 && info.basis_streamed == 0);
     uint64_t bytes = info.workspace_bytes;
     OK(dwf_sampler_get_info(large, &info, ERR));
     CHECK(info.threads >= 1 && info.max_batch == 128 && info.workspace_bytes > bytes);

@@ -89,6 +89,29 @@ pub fn small_layout() -> Layout {
 }
 
 impl Fixture {
+    /// The reference network's size, latent 99 and h 512, over a target of 26506 weights (an MLP
+    /// 784-32-32-10).
+    pub fn reference() -> Self {
+        let tensor = |name: &str, shape: &[usize]| {
+            (name.into(), shape.into(), DType::F32, TensorKind::Parameter)
+        };
+        let layout = Layout::pack([
+            tensor("fc1.weight", &[32, 784]),
+            tensor("fc1.bias", &[32]),
+            tensor("fc2.weight", &[32, 32]),
+            tensor("fc2.bias", &[32]),
+            tensor("fc3.weight", &[10, 32]),
+            tensor("fc3.bias", &[10]),
+        ]);
+        Self {
+            name: "reference",
+            latent: 99,
+            hidden: 512,
+            layout: layout.unwrap(),
+            ..Self::default()
+        }
+    }
+
     /// The default with another basis.
     pub fn with_basis(basis: BasisKind) -> Self {
         Self {

@@ -16,6 +16,7 @@ pub mod fixture;
 pub mod graph;
 pub mod reference;
 pub mod sidecar;
+pub mod stretched;
 
 pub use artifact::Artifact;
 pub use fixture::Fixture;

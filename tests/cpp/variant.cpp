@@ -245,7 +245,7 @@ int VARIANT(const std::string &folder)
     CHECK(info.threads == 1 && info.max_batch == 4 && info.device == dwf::device::cpu);
     CHECK(!info.onnxruntime_version.empty() && !info.onnxruntime_path.empty());
     options.device = dwf::device::cuda;
-    CHECK(ERROR_OF(dwf::sampler::create(model, options)).status() == dwf::status::unsupported);
+    CHECK(ERROR_OF(dwf::sampler::create(model, options)).status() == dwf::status::runtime_missing);
     arranging(model, sampler);
     conditions(folder);
     watching(sampler);

@@ -71,6 +71,7 @@ namespace Dwf
             public uint threads;
             public uint max_batch;
             public ulong memory_limit;
+            public ulong gpu_memory_limit;
         }
 
         internal struct dwf_sampler_info
@@ -86,6 +87,11 @@ namespace Dwf
             public ulong weight_count;
             public ulong tensor_count;
             public ulong condition_size;
+            public byte* provider;
+            public ulong gpu_bytes;
+            public ulong evaluations;
+            public Solver solver;
+            public uint basis_streamed;
         }
 
         internal struct dwf_sample_options

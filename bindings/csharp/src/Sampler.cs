@@ -233,6 +233,8 @@ namespace Dwf
                     max_batch = (uint)NotNegative(options.MaxBatch, nameof(options.MaxBatch)),
                     memory_limit =
                         (ulong)NotNegative(options.MemoryLimit, nameof(options.MemoryLimit)),
+                    gpu_memory_limit =
+                        (ulong)NotNegative(options.GpuMemoryLimit, nameof(options.GpuMemoryLimit)),
                 };
                 DwfException.Check(
                     Native.dwf_sampler_new(

@@ -24,6 +24,24 @@ namespace Dwf
         /// <summary>Where ONNX Runtime was loaded from.</summary>
         public string OnnxRuntimePath { get; }
 
+        /// <summary>ONNX Runtime's provider, "CUDAExecutionProvider" say.</summary>
+        public string Provider { get; }
+
+        /// <summary>Bytes of GPU memory beyond ONNX Runtime's own.</summary>
+        public long GpuBytes { get; }
+
+        /// <summary>
+        /// Evaluations of the velocity network in a call that names no solver; 0: each network's
+        /// own.
+        /// </summary>
+        public long Evaluations { get; }
+
+        /// <summary>The solver of such a call.</summary>
+        public Solver Solver { get; }
+
+        /// <summary>Whether the basis goes to the GPU with every batch.</summary>
+        public bool BasisStreamed { get; }
+
         internal unsafe SamplerInfo(in Native.dwf_sampler_info info)
         {
             WorkspaceBytes = checked((long)info.workspace_bytes);
@@ -33,6 +51,11 @@ namespace Dwf
             MaxBatch = checked((int)info.max_batch);
             OnnxRuntimeVersion = Native.Text(info.onnxruntime_version);
             OnnxRuntimePath = Native.Text(info.onnxruntime_path);
+            Provider = Native.Text(info.provider);
+            GpuBytes = checked((long)info.gpu_bytes);
+            Evaluations = checked((long)info.evaluations);
+            Solver = info.solver;
+            BasisStreamed = info.basis_streamed != 0;
         }
     }
 }

@@ -27,5 +27,11 @@ namespace Dwf
         /// Most bytes that the sampler may take, with ONNX Runtime's part. 0: 4 GiB.
         /// </summary>
         public long MemoryLimit { get; set; }
+
+        /// <summary>
+        /// Most bytes of GPU memory that the sampler's own buffers may take; a basis that does not
+        /// fit is streamed with every batch. 0: half of what is free.
+        /// </summary>
+        public long GpuMemoryLimit { get; set; }
     }
 }

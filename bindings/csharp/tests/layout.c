@@ -57,6 +57,7 @@ int main(void)
     FIELD(dwf_sampler_options, threads);
     FIELD(dwf_sampler_options, max_batch);
     FIELD(dwf_sampler_options, memory_limit);
+    FIELD(dwf_sampler_options, gpu_memory_limit);
 
     STRUCT(dwf_sampler_info);
     FIELD(dwf_sampler_info, struct_size);
@@ -70,6 +71,11 @@ int main(void)
     FIELD(dwf_sampler_info, weight_count);
     FIELD(dwf_sampler_info, tensor_count);
     FIELD(dwf_sampler_info, condition_size);
+    FIELD(dwf_sampler_info, provider);
+    FIELD(dwf_sampler_info, gpu_bytes);
+    FIELD(dwf_sampler_info, evaluations);
+    FIELD(dwf_sampler_info, solver);
+    FIELD(dwf_sampler_info, basis_streamed);
 
     STRUCT(dwf_sample_options);
     FIELD(dwf_sample_options, struct_size);

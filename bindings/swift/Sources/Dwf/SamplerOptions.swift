@@ -16,10 +16,14 @@ extension Sampler {
         public var maxBatch: Int?
         /// Most bytes that it may take, with ONNX Runtime's part; `nil`: 4 GiB.
         public var memoryLimit: Int?
+        /// Most bytes of GPU memory that its own buffers may take; a basis that does not fit is
+        /// streamed with every batch. `nil`: half of what is free.
+        public var gpuMemoryLimit: Int?
 
         public init(
             onnxruntime: String? = nil, device: Device = .auto, deviceIndex: Int = 0,
-            threads: Int? = nil, maxBatch: Int? = nil, memoryLimit: Int? = nil
+            threads: Int? = nil, maxBatch: Int? = nil, memoryLimit: Int? = nil,
+            gpuMemoryLimit: Int? = nil
         ) {
             self.onnxruntime = onnxruntime
             self.device = device
@@ -27,6 +31,7 @@ extension Sampler {
             self.threads = threads
             self.maxBatch = maxBatch
             self.memoryLimit = memoryLimit
+            self.gpuMemoryLimit = gpuMemoryLimit
         }
     }
 
@@ -46,6 +51,17 @@ extension Sampler {
         public let onnxruntimeVersion: String
         /// Where ONNX Runtime was loaded from.
         public let onnxruntimePath: String
+        /// ONNX Runtime's provider, "CUDAExecutionProvider" say.
+        public let provider: String
+        /// Bytes of GPU memory beyond ONNX Runtime's own.
+        public let gpuBytes: Int
+        /// Evaluations of the velocity network in a call that names no solver; 0: each network's
+        /// own.
+        public let evaluations: Int
+        /// The solver of such a call.
+        public let solver: Solver
+        /// Whether the basis goes to the GPU with every batch.
+        public let basisStreamed: Bool
     }
 }
 
@@ -77,6 +93,7 @@ extension Sampler.Options {
         options.threads = threads.map { UInt32(exactly: $0) ?? .max } ?? 0
         options.max_batch = maxBatch.map { UInt32(exactly: $0) ?? .max } ?? 0
         options.memory_limit = memoryLimit.map { UInt64(exactly: $0) ?? .max } ?? 0
+        options.gpu_memory_limit = gpuMemoryLimit.map { UInt64(exactly: $0) ?? .max } ?? 0
         guard let onnxruntime else { return body(&options) }
         return onnxruntime.withCString {
             options.onnxruntime = $0
@@ -97,5 +114,10 @@ extension Sampler.Info {
         maxBatch = Int(info.max_batch)
         onnxruntimeVersion = String(cString: info.onnxruntime_version)
         onnxruntimePath = String(cString: info.onnxruntime_path)
+        provider = String(cString: info.provider)
+        gpuBytes = Int(info.gpu_bytes)
+        evaluations = Int(info.evaluations)
+        solver = Solver(rawValue: info.solver)
+        basisStreamed = info.basis_streamed != 0
     }
 }

@@ -74,7 +74,7 @@ final class SamplerTests: XCTestCase {
         assertThrows(.invalidArgument) {
             _ = try Sampler(model, options: Sampler.Options(maxBatch: 1 << 40))
         }
-        assertThrows(.unsupported) {
+        assertThrows(.runtimeMissing) {
             _ = try Sampler(model, options: Sampler.Options(device: .cuda))
         }
         let sampler = try Fixture.sampler("conditional.onnx")

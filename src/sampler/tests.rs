@@ -1,0 +1,501 @@
+//! The graphs that a GPU runs, on host memory and ONNX Runtime's CPU provider: all of the way but
+//! the driver and the kernels. With DWF_GPU_CHECK set to a GPU's number they run there instead
+//! (`make gpu-check`).
+
+#![allow(clippy::print_stdout, reason = "the figures of `make gpu-check`")]
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use half::{bf16, f16};
+
+use self::common::Fixture;
+use super::*;
+use crate::{
+    ModelOptions,
+    artifact::Float,
+    condition::{Condition, ConditionSchema},
+    device::Block,
+    layout::{DType, Layout, TensorKind},
+    metadata::BasisKind,
+    ode::{Grid, Method},
+};
+
+const UNTOUCHED: f32 = 12345.0;
+
+/// The GPU to test on, if not host memory.
+fn gpu() -> Option<i32> {
+    let text = std::env::var("DWF_GPU_CHECK").ok()?;
+    Some(text.parse().expect("DWF_GPU_CHECK is a GPU's number"))
+}
+
+/// Largest relative difference to the loop on the CPU. The same float32 operations, which only
+/// fusions and batch sizes order differently, and on a GPU its own kernels; float16 rounds to 5e-4
+/// at every operation of the velocity network, not in the state.
+fn tolerance(precision: Precision) -> f64 {
+    match (precision, gpu()) {
+        (Precision::Single, None) => 1e-5,
+        (Precision::Single, Some(_)) => 1e-4,
+        (Precision::Half, _) => 5e-3,
+    }
+}
+
+fn open(fixture: &Fixture) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    Model::open(fixture.write(folder.path()), &ModelOptions::default()).unwrap()
+}
+
+fn place(precision: Precision, limit: usize) -> Place {
+    let (space, provider, recorder) = match gpu() {
+        None => (Space::Host, Provider::Cpu, Provider::Cpu),
+        Some(device_id) => {
+            let provider = |record| Provider::Cuda { device_id, record };
+            let gpu = Cuda::open(device_id).unwrap();
+            (Space::Cuda(gpu), provider(false), provider(true))
+        }
+    };
+    Place {
+        space,
+        provider,
+        recorder,
+        precision,
+        limit,
+    }
+}
+
+fn pods<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
+    let pods = bytes.chunks_exact(size_of::<T>());
+    pods.map(bytemuck::pod_read_unaligned).collect()
+}
+
+/// Memory of the device, as a caller has it.
+struct DeviceMemory {
+    block: Block,
+    space: Space,
+}
+
+impl DeviceMemory {
+    fn new(space: &Space, bytes: &[u8]) -> Self {
+        let mut block = space.allocate(bytes.len()).unwrap();
+        // SAFETY: the block is as long; the copy is waited for.
+        unsafe { space.upload(bytes, block.address()) }.unwrap();
+        space.wait().unwrap();
+        Self {
+            block,
+            space: space.clone(),
+        }
+    }
+
+    fn address(&mut self) -> *mut u8 {
+        self.block.address()
+    }
+
+    fn rows<'a>(&mut self, dtype: DType) -> Output<'a> {
+        let device_id = gpu().unwrap_or(0);
+        // SAFETY: tests keep the memory until the call has returned.
+        unsafe { Output::from_raw(self.address(), self.block.bytes(), dtype) }.on_gpu(device_id)
+    }
+
+    fn read(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; self.block.bytes()];
+        let from = self.address();
+        // SAFETY: the block is as long.
+        unsafe { self.space.download(from, &mut bytes) }.unwrap();
+        bytes
+    }
+
+    fn floats(&mut self) -> Vec<f32> {
+        pods(&self.read())
+    }
+}
+
+fn try_device(model: &Model, place: &Place, max_batch: usize) -> Result<Sampler> {
+    let runtime = Runtime::load(None).unwrap();
+    Sampler::on_device(model, runtime, place, max_batch, Budget::new(model, 1, 0))
+}
+
+fn device(model: &Model, precision: Precision, max_batch: usize) -> Sampler {
+    try_device(model, &place(precision, usize::MAX), max_batch).unwrap()
+}
+
+fn cpu(model: &Model) -> Sampler {
+    let options = SamplerOptions {
+        device: Device::Cpu,
+        ..Default::default()
+    };
+    Sampler::new(model, &options).unwrap()
+}
+
+fn options<'a>(seed: u64, count: usize) -> SampleOptions<'a> {
+    SampleOptions {
+        seed,
+        first_index: 5,
+        count,
+        ..Default::default()
+    }
+}
+
+fn sample(sampler: &mut Sampler, options: SampleOptions) -> Vec<f32> {
+    let len = options.count * sampler.model().metadata().layout.len();
+    let mut weights = vec![UNTOUCHED; len];
+    sampler.sample(options, &mut weights[..]).unwrap();
+    weights
+}
+
+fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| {
+        values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+    };
+    let difference = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    difference / norm(&mut expected.iter().copied())
+}
+
+fn classes() -> Fixture {
+    let names = ["a", "b", "c"].map(String::from).to_vec();
+    Fixture {
+        condition: Some(Condition {
+            schema: ConditionSchema::Classes(names),
+            unconditional: Some(vec![0.0; 3]),
+        }),
+        ..Fixture::default()
+    }
+}
+
+/// A network of `weights` weights in one tensor.
+fn wide(weights: usize) -> Layout {
+    let tensor = ("w".into(), vec![weights], DType::F32, TensorKind::Parameter);
+    Layout::pack([tensor]).unwrap()
+}
+
+#[test]
+fn the_trajectory_as_one_graph() {
+    let bases = [BasisKind::Identity, BasisKind::Diagonal, BasisKind::Linear];
+    let mut fixtures: Vec<Fixture> = bases.map(Fixture::with_basis).into();
+    fixtures.push(Fixture {
+        basis_float: Float::F32,
+        weight_float: Float::F32,
+        ..Fixture::default()
+    });
+    for fixture in fixtures {
+        let model = open(&fixture);
+        let mut loops = cpu(&model);
+        for precision in [Precision::Single, Precision::Half] {
+            let most = tolerance(precision);
+            let mut graphs = device(&model, precision, 4);
+            for (method, steps, grid) in [
+                (Method::Rk4, 8, Grid::Uniform),
+                (Method::Heun, 3, Grid::Stretched),
+            ] {
+                let solver = Some(Solver::fixed(method, steps, grid));
+                // Buckets of 1, 2 and 4 networks, the last ones padded, and each of them again.
+                for (seed, count) in [(1, 1), (2, 2), (3, 3), (4, 7), (1, 1), (4, 7)] {
+                    let options = || SampleOptions {
+                        solver,
+                        ..options(seed, count)
+                    };
+                    let found = sample(&mut graphs, options());
+                    let error = relative_error(&found, &sample(&mut loops, options()));
+                    assert!(
+                        error < most,
+                        "{precision:?} {method:?} {count}: {error:.1e}"
+                    );
+                    assert_eq!(found, sample(&mut graphs, options()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn conditions_and_guidance_in_the_graph() {
+    let model = open(&classes());
+    let (mut graphs, mut loops) = (device(&model, Precision::Single, 4), cpu(&model));
+    let rows = [
+        1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0,
+    ];
+    for condition in [None, Some(&rows[..3]), Some(&rows[..])] {
+        for guidance in [1.0, 2.5, 0.0] {
+            if condition.is_none() && guidance != 1.0 {
+                continue;
+            }
+            let options = || SampleOptions {
+                condition,
+                guidance,
+                ..options(3, 5)
+            };
+            let found = sample(&mut graphs, options());
+            let error = relative_error(&found, &sample(&mut loops, options()));
+            assert!(
+                error < tolerance(Precision::Single),
+                "{condition:?} {guidance}: {error:.1e}"
+            );
+        }
+    }
+}
+
+/// What cannot be one graph runs evaluation by evaluation, on the same device.
+#[test]
+fn callbacks_and_adaptive_steps() {
+    let model = open(&Fixture::default());
+    let (mut graphs, mut loops) = (device(&model, Precision::Single, 4), cpu(&model));
+    let adaptive = || SampleOptions {
+        solver: Some(Solver::adaptive(1e-4)),
+        ..options(3, 6)
+    };
+    let found = sample(&mut graphs, adaptive());
+    let error = relative_error(&found, &sample(&mut loops, adaptive()));
+    assert!(error < tolerance(Precision::Single), "{error:.1e}");
+
+    let mut seen = Vec::new();
+    let mut record = |progress: Progress| {
+        seen.push((progress.done, progress.total));
+        Flow::Continue
+    };
+    let counted = SampleOptions {
+        progress: Some(&mut record),
+        ..options(3, 6)
+    };
+    let found = sample(&mut graphs, counted);
+    let error = relative_error(&found, &sample(&mut graphs, options(3, 6)));
+    assert!(error < tolerance(Precision::Single), "{error:.1e}");
+    let expected: Vec<_> = (0..64).map(|done| (done, 64)).collect();
+    assert_eq!(seen, expected);
+
+    let mut cancel = |progress: Progress| match progress.done {
+        40 => Flow::Cancel,
+        _ => Flow::Continue,
+    };
+    let cancelled = SampleOptions {
+        progress: Some(&mut cancel),
+        ..options(3, 6)
+    };
+    let mut weights = vec![UNTOUCHED; 6 * 148];
+    let error = graphs.sample(cancelled, &mut weights[..]).unwrap_err();
+    assert_eq!(error.status(), Status::Cancelled);
+    assert!(weights.iter().all(|weight| weight.is_nan()));
+}
+
+/// Eight panels that stay on the device, and as many that are sent with every batch.
+#[test]
+fn panels_resident_and_streamed() {
+    const WEIGHTS: usize = 400_001;
+    for float in [Float::F16, Float::F32] {
+        let model = open(&Fixture {
+            layout: wide(WEIGHTS),
+            basis_float: float,
+            ..Fixture::default()
+        });
+        let with = |limit| try_device(&model, &place(Precision::Single, limit), 80);
+        let mut resident = with(usize::MAX).unwrap();
+        let all = resident.info().gpu_bytes;
+        let mut streamed = with(all - WEIGHTS * 13 * float.size() / 2).unwrap();
+        assert!(!resident.info().basis_streamed && streamed.info().basis_streamed);
+        assert!(streamed.info().gpu_bytes < all);
+        assert!(streamed.info().workspace_bytes < 64 << 20);
+        let mut loops = cpu(&model);
+        for count in [1, 3] {
+            let expected = sample(&mut loops, options(9, count));
+            for sampler in [&mut resident, &mut streamed] {
+                for _ in 0..2 {
+                    let error = relative_error(&sample(sampler, options(9, count)), &expected);
+                    assert!(error < tolerance(Precision::Single), "{error:.1e}");
+                }
+            }
+        }
+        let error = with(1 << 20).unwrap_err();
+        assert_eq!(error.status(), Status::OutOfMemory);
+        assert!(error.message().contains("gpu_memory_limit"), "{error}");
+    }
+}
+
+/// The caller's memory on the device: every type, rows with a stride, and a pointer a tensor.
+#[test]
+fn output_into_device_memory() {
+    let model = open(&Fixture::default());
+    let layout = &model.metadata().layout;
+    let place = place(Precision::Single, usize::MAX);
+    let mut sampler = try_device(&model, &place, 4).unwrap();
+    let expected = sample(&mut sampler, options(3, 6));
+    let (weights, stride) = (layout.len(), layout.len() + 7);
+
+    let untouched = vec![UNTOUCHED; 6 * stride];
+    let mut wide = DeviceMemory::new(&place.space, bytemuck::cast_slice(&untouched));
+    let output = wide.rows(DType::F32).with_row_stride(stride);
+    sampler.sample(options(3, 6), output).unwrap();
+    for (row, expected) in wide.floats().chunks(stride).zip(expected.chunks(weights)) {
+        assert_eq!(row[..weights], *expected);
+        assert!(row[weights..].iter().all(|gap| *gap == UNTOUCHED));
+    }
+
+    for (dtype, widen, most) in [
+        (
+            DType::F16,
+            (|bits| f16::from_bits(bits).to_f32()) as fn(u16) -> f32,
+            1e-3,
+        ),
+        (DType::Bf16, |bits| bf16::from_bits(bits).to_f32(), 8e-3),
+    ] {
+        let mut halves = DeviceMemory::new(&place.space, &vec![0; 2 * expected.len()]);
+        sampler.sample(options(3, 6), halves.rows(dtype)).unwrap();
+        let bits: Vec<u16> = pods(&halves.read());
+        let found: Vec<f32> = bits.into_iter().map(widen).collect();
+        // Half a unit in the last place of every weight.
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(
+                (found - expected).abs() <= most * expected.abs() + 1e-6,
+                "{dtype:?}"
+            );
+        }
+    }
+
+    let sizes: Vec<usize> = layout
+        .tensors()
+        .iter()
+        .map(|spec| 4 * spec.count())
+        .collect();
+    let mut tensors: Vec<DeviceMemory> = (0..6)
+        .flat_map(|_| &sizes)
+        .map(|bytes| DeviceMemory::new(&place.space, &vec![0; *bytes]))
+        .collect();
+    let pointers: Vec<*mut u8> = tensors.iter_mut().map(DeviceMemory::address).collect();
+    // SAFETY: `sizes` are those of the blocks.
+    let output = unsafe { Output::from_raw_tensors(&pointers, &sizes, DType::F32) };
+    sampler
+        .sample(options(3, 6), output.on_gpu(gpu().unwrap_or(0)))
+        .unwrap();
+    let found: Vec<f32> = tensors.iter_mut().flat_map(DeviceMemory::floats).collect();
+    assert_eq!(found, expected);
+}
+
+/// A weight that float16 cannot hold is found on the device, and named; the call's networks are NaN.
+#[test]
+fn overflow_in_device_memory() {
+    let model = open(&Fixture {
+        spread: 2.5e4,
+        ..Fixture::default()
+    });
+    let weights = model.metadata().layout.len();
+    let place = place(Precision::Single, usize::MAX);
+    let mut sampler = try_device(&model, &place, 4).unwrap();
+    let overflows = |network: &[f32]| network.iter().any(|weight| weight.abs() >= 65520.0);
+    // A seed with good networks before the bad one.
+    let (seed, first) = (0..)
+        .find_map(|seed| {
+            let single = sample(&mut sampler, options(seed, 12));
+            let first = single.chunks(weights).position(overflows)?;
+            (first > 0).then_some((seed, first))
+        })
+        .unwrap();
+    let ones = vec![f16::ONE; 12 * weights];
+    let mut halves = DeviceMemory::new(&place.space, bytemuck::cast_slice(&ones));
+    let error = sampler
+        .sample(options(seed, 12), halves.rows(DType::F16))
+        .unwrap_err();
+    assert_eq!(error.status(), Status::Diverged);
+    let text = format!("network {} of seed {seed}", 5 + first);
+    assert!(error.message().contains(&text), "{error}");
+    assert!(error.message().contains("float32"), "{error}");
+    let halves: Vec<f16> = pods(&halves.read());
+    let finished = (first / 4 + 1) * 4;
+    assert!(
+        halves[..finished * weights]
+            .iter()
+            .all(|weight| weight.is_nan())
+    );
+    assert!(
+        halves[finished * weights..]
+            .iter()
+            .all(|weight| *weight == f16::ONE)
+    );
+}
+
+#[test]
+fn a_trajectory_that_diverges_in_the_graph() {
+    let model = open(&Fixture {
+        gain: 1e39,
+        weight_float: Float::F32,
+        ..Fixture::default()
+    });
+    let mut sampler = device(&model, Precision::Single, 4);
+    let mut weights = vec![UNTOUCHED; 3 * 148];
+    let error = sampler.sample(options(3, 3), &mut weights[..]).unwrap_err();
+    assert_eq!(error.status(), Status::Diverged);
+    assert!(error.message().contains("network 5 of seed 3"), "{error}");
+    assert!(error.message().contains("more steps"), "{error}");
+    assert!(weights.iter().all(|weight| weight.is_nan()));
+}
+
+#[test]
+fn buffers_that_a_sampler_cannot_write() {
+    let model = open(&Fixture::default());
+    let mut weights = vec![UNTOUCHED; 148];
+    let mut fails = |sampler: &mut Sampler, gpu, status, text: &str| {
+        let output = Output::from(&mut weights[..]).on_gpu(gpu);
+        let error = sampler.sample(options(3, 1), output).unwrap_err();
+        assert_eq!(error.status(), status);
+        assert!(error.message().contains(text), "{error}");
+    };
+    let mut graphs = device(&model, Precision::Single, 4);
+    let other = gpu().unwrap_or(0) + 1;
+    fails(
+        &mut graphs,
+        other,
+        Status::InvalidArgument,
+        &format!("GPU {other}"),
+    );
+    fails(&mut cpu(&model), 0, Status::Unsupported, "DWF_DEVICE_CUDA");
+    assert!(weights.iter().all(|weight| *weight == UNTOUCHED));
+}
+
+/// `DWF_DEVICE_AUTO` takes a GPU only if it computes what the CPU does.
+#[test]
+fn a_device_is_checked_against_the_cpu() {
+    let model = open(&classes());
+    let mut graphs = device(&model, Precision::Half, 4);
+    graphs.check_against(&mut cpu(&model)).unwrap();
+    let other = open(&Fixture {
+        seed: 2,
+        ..classes()
+    });
+    let error = graphs.check_against(&mut cpu(&other)).unwrap_err();
+    assert!(error.message().contains("differs"), "{error}");
+}
+
+/// The first step of tests/gpu/run.
+#[test]
+#[ignore = "needs a GPU"]
+fn a_gpu_is_there() {
+    match Cuda::open(gpu().unwrap_or(0)) {
+        Ok(cuda) => println!("\nGPU: {}", cuda.name()),
+        Err(e) => panic!("\nGPU: {e}\n"),
+    }
+}
+
+/// What tests/gpu/run compares with PyTorch on.
+#[test]
+#[ignore = "writes into the folder DWF_REFERENCE"]
+fn reference_artifact() {
+    let folder = std::env::var_os("DWF_REFERENCE").unwrap();
+    Fixture::reference().write(folder.as_ref());
+}
+
+/// ONNX Runtime's own refusal: its CUDA provider is there, but not what that needs.
+#[test]
+#[ignore = "needs DWF_ONNXRUNTIME_GPU, the path of a GPU build, and no driver"]
+fn a_provider_that_does_not_load() {
+    let path = std::env::var_os("DWF_ONNXRUNTIME_GPU").unwrap();
+    let runtime = Runtime::load(Some(path.as_ref())).unwrap();
+    let model = open(&Fixture::default());
+    let provider = Provider::Cuda {
+        device_id: 0,
+        record: true,
+    };
+    let error = Network::new(runtime, &model, &Space::Host, provider, Precision::Half)
+        .err()
+        .unwrap();
+    assert_eq!(error.status(), Status::RuntimeMissing, "{error}");
+    assert!(
+        error.message().contains("CUDA provider cannot be used"),
+        "{error}"
+    );
+}
