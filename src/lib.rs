@@ -43,8 +43,10 @@ mod evaluator;
 mod graph;
 mod guidance;
 mod kernel;
+mod lane;
 mod memory;
 mod model;
+mod options;
 mod output;
 mod panels;
 mod progress;
@@ -57,8 +59,7 @@ mod wire;
 
 pub use error::{Error, Result, Status};
 pub use model::{Model, ModelOptions};
+pub use options::{Device, MAX_BATCH, MAX_THREADS, SampleOptions, SamplerInfo, SamplerOptions};
 pub use output::Output;
 pub use progress::{Flow, Progress};
-pub use sampler::{
-    Device, MAX_BATCH, MAX_THREADS, SampleOptions, Sampler, SamplerInfo, SamplerOptions,
-};
+pub use sampler::Sampler;

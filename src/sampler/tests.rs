@@ -12,13 +12,16 @@ use half::{bf16, f16};
 use self::common::Fixture;
 use super::*;
 use crate::{
-    ModelOptions,
+    Flow, ModelOptions, Progress,
     artifact::Float,
     condition::{Condition, ConditionSchema},
-    device::Block,
+    device::{Block, cuda::Cuda},
     layout::{DType, Layout, TensorKind},
     metadata::BasisKind,
     ode::{Grid, Method},
+    resident::Place,
+    session::Provider,
+    trajectory::Precision,
 };
 
 const UNTOUCHED: f32 = 12345.0;

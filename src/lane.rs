@@ -1,0 +1,119 @@
+//! One thread's share of a batch, from noise to latents, evaluation by evaluation.
+
+use std::sync::Arc;
+
+use crate::{
+    error::{Error, Result, Status},
+    evaluator::{Evaluator, Features, Network},
+    guidance::{Guide, Guided, unconditional_row},
+    memory::zeros,
+    model::Model,
+    noise,
+    ode::{self, Solver},
+    output::Writer,
+    progress::{Callback, Meter},
+};
+
+/// What befalls a trajectory.
+pub(crate) const LEFT_FINITE: &str = "left the finite numbers while integrating; use more steps";
+
+/// What one thread needs to integrate its share of a batch.
+pub(crate) struct Lane {
+    evaluator: Evaluator,
+    workspace: ode::Workspace,
+    /// Velocities without condition, while guidance is at work; empty if it cannot be.
+    unconditional: Box<[f32]>,
+}
+
+impl Lane {
+    pub(crate) fn new(network: &Arc<Network>, model: &Model, rows: usize) -> Result<Self> {
+        let guidable = unconditional_row(model).is_some();
+        let mut workspace = ode::Workspace::default();
+        workspace.reserve(model.metadata().solver.method, rows, model.latent())?;
+        Ok(Self {
+            evaluator: Evaluator::new(network, rows)?,
+            workspace,
+            unconditional: zeros(if guidable { rows } else { 0 }, model.latent())?,
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.evaluator.bytes() + self.workspace.bytes() + size_of_val(&self.unconditional[..])
+    }
+
+    /// Carries the networks of `work` from noise into `state`.
+    pub(crate) fn integrate(
+        &mut self,
+        work: &Work,
+        state: &mut [f32],
+        callback: Option<Callback>,
+    ) -> Result<()> {
+        let Work {
+            call,
+            features,
+            first,
+            source_std,
+            meter,
+        } = *work;
+        let latent = self.evaluator.latent();
+        for (row, state) in (first..).zip(state.chunks_exact_mut(latent)) {
+            noise::fill(call.seed, call.index(row), source_std, state);
+        }
+        let mut velocity = Guided {
+            evaluator: &mut self.evaluator,
+            features,
+            guide: &call.guide,
+            first,
+            unconditional: &mut self.unconditional,
+            meter,
+            callback,
+        };
+        ode::integrate(
+            &mut velocity,
+            &call.solver,
+            source_std,
+            latent,
+            state,
+            &mut self.workspace,
+        )?;
+        let finite = |row: &[f32]| row.iter().all(|value| value.is_finite());
+        match state.chunks_exact(latent).position(|row| !finite(row)) {
+            None => Ok(()),
+            Some(row) => Err(call.diverged(first + row, LEFT_FINITE)),
+        }
+    }
+}
+
+/// A thread's share of a batch.
+pub(crate) struct Work<'a, 'c> {
+    pub(crate) call: &'a Call<'c>,
+    pub(crate) features: &'a Features,
+    /// The first network, counted within the call.
+    pub(crate) first: usize,
+    pub(crate) source_std: f64,
+    pub(crate) meter: &'a Meter,
+}
+
+/// What all batches of one call share.
+pub(crate) struct Call<'a> {
+    pub(crate) seed: u64,
+    pub(crate) first_index: u64,
+    pub(crate) solver: Solver,
+    pub(crate) guide: Guide<'a>,
+    pub(crate) writer: Writer<'a>,
+}
+
+impl Call<'_> {
+    /// The index of a network from its place in the call.
+    pub(crate) fn index(&self, row: usize) -> u64 {
+        self.first_index + row as u64
+    }
+
+    pub(crate) fn diverged(&self, row: usize, what: &str) -> Error {
+        let (index, seed) = (self.index(row), self.seed);
+        Error::new(
+            Status::Diverged,
+            format!("network {index} of seed {seed} {what}"),
+        )
+    }
+}
