@@ -1,7 +1,10 @@
 //! Sessions of ONNX Runtime on its raw bindings, and memory bound to their inputs and outputs.
 
+mod handles;
+mod provider;
+
 use std::{
-    ffi::{CString, c_char, c_int, c_void},
+    ffi::{CString, c_void},
     mem::ManuallyDrop,
     ptr::{NonNull, null, null_mut},
     slice,
@@ -14,97 +17,20 @@ use prost::Message;
 
 use crate::{
     device::cuda,
-    error::{Error, Result, Status},
+    error::{Error, Result},
     layout::DType,
     model::Model,
     onnx::{GraphProto, ModelProto, TensorProto, data_type},
     runtime::{Runtime, check, runtime_failed},
 };
 
+pub(crate) use provider::{CUDA_PROVIDER, Provider, has_provider};
+
+use handles::{
+    MemoryInfo, OrtBinding, OrtSession, OrtShape, OrtTensor, RunOptions, SessionOptions,
+};
+use provider::{cuda_memory, host_memory, session_options};
 use sys::ONNXTensorElementDataType as ElementType;
-
-/// A nonnull object of ONNX Runtime that is released when dropped.
-macro_rules! owned {
-    ($name:ident, $sys:ident, $release:ident) => {
-        struct $name(NonNull<sys::$sys>);
-
-        impl $name {
-            fn create(new: impl FnOnce(*mut *mut sys::$sys) -> sys::OrtStatusPtr) -> Result<Self> {
-                let mut ptr = null_mut();
-                check(new(&mut ptr))?;
-                NonNull::new(ptr)
-                    .map(Self)
-                    .ok_or_else(|| runtime_failed(concat!("no ", stringify!($sys))))
-            }
-
-            fn as_ptr(&self) -> *mut sys::$sys {
-                self.0.as_ptr()
-            }
-        }
-
-        impl Drop for $name {
-            fn drop(&mut self) {
-                // SAFETY: the pointer came from ONNX Runtime and is released once.
-                unsafe { (ort::api().$release)(self.as_ptr()) }
-            }
-        }
-
-        // SAFETY: the object is owned; ONNX Runtime has no thread affinity.
-        unsafe impl Send for $name {}
-    };
-}
-
-owned!(SessionOptions, OrtSessionOptions, ReleaseSessionOptions);
-owned!(
-    CudaOptions,
-    OrtCUDAProviderOptionsV2,
-    ReleaseCUDAProviderOptions
-);
-owned!(RunOptions, OrtRunOptions, ReleaseRunOptions);
-owned!(OrtSession, OrtSession, ReleaseSession);
-owned!(OrtBinding, OrtIoBinding, ReleaseIoBinding);
-owned!(OrtTensor, OrtValue, ReleaseValue);
-owned!(
-    OrtShape,
-    OrtTensorTypeAndShapeInfo,
-    ReleaseTensorTypeAndShapeInfo
-);
-owned!(MemoryInfo, OrtMemoryInfo, ReleaseMemoryInfo);
-
-/// The name of ONNX Runtime's CUDA provider.
-pub(crate) const CUDA_PROVIDER: &str = "CUDAExecutionProvider";
-
-/// The name of its provider for processors.
-pub(crate) const CPU_PROVIDER: &str = "CPUExecutionProvider";
-
-/// Where a session computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Provider {
-    /// On the thread that runs it: batches run side by side instead, which needs no
-    /// synchronisation within one.
-    Cpu,
-    /// On a GPU; `record`: as CUDA graphs, recorded by the first run of each graph id.
-    Cuda { device_id: i32, record: bool },
-}
-
-/// Whether the loaded ONNX Runtime has `provider`.
-pub(crate) fn has_provider(provider: &str) -> Result<bool> {
-    let api = ort::api();
-    let (mut names, mut count) = (null_mut(), 0 as c_int);
-    // SAFETY: the array has `count` C strings until it is released.
-    unsafe {
-        check((api.GetAvailableProviders)(&mut names, &mut count))?;
-        let list: &[*mut c_char] = match count {
-            0 => &[],
-            count => slice::from_raw_parts(names, count as usize),
-        };
-        let found = list
-            .iter()
-            .any(|name| std::ffi::CStr::from_ptr(*name).to_bytes() == provider.as_bytes());
-        check((api.ReleaseAvailableProviders)(names, count))?;
-        Ok(found)
-    }
-}
 
 /// A graph, loaded.
 pub(crate) struct Session {
@@ -227,19 +153,6 @@ impl Drop for Session {
     }
 }
 
-impl Provider {
-    pub(crate) fn is_cuda(self) -> bool {
-        matches!(self, Self::Cuda { .. })
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => CPU_PROVIDER,
-            Self::Cuda { .. } => CUDA_PROVIDER,
-        }
-    }
-}
-
 /// A copy of a float32 matrix of `rows` rows.
 fn matrix(value: &OrtTensor, rows: usize) -> Result<Vec<f32>> {
     let api = ort::api();
@@ -358,11 +271,11 @@ impl Binding {
     pub(crate) fn set_graph(&mut self, id: usize) -> Result<()> {
         let api = ort::api();
         let id = c_name(&id.to_string())?;
-        // SAFETY: `out` is written; the strings are copied.
+        // SAFETY: `out` is written before it is read.
         let options = RunOptions::create(|out| unsafe { (api.CreateRunOptions)(out) })?;
-        check(unsafe {
-            (api.AddRunConfigEntry)(options.as_ptr(), c"gpu_graph_id".as_ptr(), id.as_ptr())
-        })?;
+        let key = c"gpu_graph_id";
+        // SAFETY: the options are live, and both strings are copied.
+        check(unsafe { (api.AddRunConfigEntry)(options.as_ptr(), key.as_ptr(), id.as_ptr()) })?;
         self.options = Some(options);
         Ok(())
     }
@@ -466,92 +379,6 @@ fn external_tensor(tensor: &TensorProto, model: &Model, memory: &MemoryInfo) -> 
     };
     let data = bytes.as_ptr().cast_mut().cast();
     self::tensor(memory, data, bytes.len(), &tensor.dims, element)
-}
-
-fn session_options(provider: Provider) -> Result<SessionOptions> {
-    let api = ort::api();
-    // SAFETY: `out` is written before it is read.
-    let options = SessionOptions::create(|out| unsafe { (api.CreateSessionOptions)(out) })?;
-    let ptr = options.as_ptr();
-    // SAFETY: `options` is live and the strings are constants.
-    unsafe {
-        check((api.SetIntraOpNumThreads)(ptr, 1))?;
-        check((api.SetInterOpNumThreads)(ptr, 1))?;
-        // A game's other threads want the cores that spinning would hold.
-        for key in [
-            c"session.intra_op.allow_spinning",
-            c"session.inter_op.allow_spinning",
-        ] {
-            check((api.AddSessionConfigEntry)(
-                ptr,
-                key.as_ptr(),
-                c"0".as_ptr(),
-            ))?;
-        }
-    }
-    if let Provider::Cuda { device_id, record } = provider {
-        add_cuda(&options, device_id, record).map_err(|e| {
-            Error::new(
-                Status::RuntimeMissing,
-                format!("the CUDA provider cannot be used: {e}"),
-            )
-        })?;
-    }
-    Ok(options)
-}
-
-/// ONNX Runtime's CUDA provider, in front of the CPU's.
-fn add_cuda(options: &SessionOptions, device_id: i32, record: bool) -> Result<()> {
-    let api = ort::api();
-    let device_id = c_name(&device_id.to_string())?;
-    let entries = [
-        (c"device_id", device_id.as_c_str()),
-        (c"enable_cuda_graph", if record { c"1" } else { c"0" }),
-        // The state and the decoder are float32, and mean it.
-        (c"use_tf32", c"0"),
-        (c"arena_extend_strategy", c"kSameAsRequested"),
-    ];
-    let keys = entries.map(|(key, _)| key.as_ptr());
-    let values = entries.map(|(_, value)| value.as_ptr());
-    // SAFETY: `out` is written before it is read; both arrays have `len` strings, which are copied.
-    unsafe {
-        let cuda = CudaOptions::create(|out| (api.CreateCUDAProviderOptions)(out))?;
-        check((api.UpdateCUDAProviderOptions)(
-            cuda.as_ptr(),
-            keys.as_ptr(),
-            values.as_ptr(),
-            keys.len(),
-        ))?;
-        let _shared = cuda::shared();
-        check((api.SessionOptionsAppendExecutionProvider_CUDA_V2)(
-            options.as_ptr(),
-            cuda.as_ptr(),
-        ))
-    }
-}
-
-fn host_memory() -> Result<MemoryInfo> {
-    // SAFETY: `out` is written before it is read.
-    MemoryInfo::create(|out| unsafe {
-        (ort::api().CreateCpuMemoryInfo)(
-            sys::OrtAllocatorType::OrtDeviceAllocator,
-            sys::OrtMemType::OrtMemTypeDefault,
-            out,
-        )
-    })
-}
-
-fn cuda_memory(device_id: i32) -> Result<MemoryInfo> {
-    // SAFETY: `out` is written before it is read; the name is a constant.
-    MemoryInfo::create(|out| unsafe {
-        (ort::api().CreateMemoryInfo)(
-            c"Cuda".as_ptr(),
-            sys::OrtAllocatorType::OrtDeviceAllocator,
-            device_id,
-            sys::OrtMemType::OrtMemTypeDefault,
-            out,
-        )
-    })
 }
 
 fn tensor(

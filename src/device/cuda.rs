@@ -115,10 +115,10 @@ impl Driver {
                 let why = reason(Path::new(name), &e);
                 no_gpu(&format!("NVIDIA's driver could not be loaded ({why})"))
             })?;
-        // SAFETY: flags must be 0.
-        driver
-            .check(unsafe { (driver.init)(0) }, "cuInit")
-            .map_err(|e| no_gpu(&format!("NVIDIA's driver does not start ({e})")))?;
+        // SAFETY: the one argument must be 0.
+        let started = unsafe { (driver.init)(0) };
+        let started = driver.check(started, "cuInit");
+        started.map_err(|e| no_gpu(&format!("NVIDIA's driver does not start ({e})")))?;
         Ok(loaded.insert(Box::leak(Box::new(driver))))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Decoding, Sampler};
 use crate::{
-    Device, MAX_BATCH, MAX_THREADS, SampleOptions, SamplerOptions,
+    MAX_BATCH, MAX_THREADS, SampleOptions, SamplerOptions,
     budget::Budget,
     decode::Decoder,
     device::{Space, cuda::Cuda},
