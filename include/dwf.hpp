@@ -604,8 +604,14 @@ public:
     /// Generates `options.count` networks, one after the other.
     result<std::vector<float>> sample(const sample_options &options)
     {
-        // A product that overflows makes too small a buffer, which the library refuses.
-        std::vector<float> networks(std::max<std::size_t>(options.count, 1) * state_->weights);
+        const std::size_t count = std::max<std::size_t>(options.count, 1);
+        std::vector<float> networks;
+        if (count > networks.max_size() / state_->weights)
+            return detail::fail<std::vector<float>>(
+                error(status::invalid_argument, "no vector holds " + std::to_string(count) +
+                                                    " networks of " +
+                                                    std::to_string(state_->weights) + " weights"));
+        networks.resize(count * state_->weights);
 #if defined(DWF_NO_EXCEPTIONS)
         if (result<void> sampled = sample(options, networks); !sampled)
             return sampled.error();

@@ -160,6 +160,8 @@ void arranging(const dwf::model &model, dwf::sampler &sampler)
     options.count = SIZE_MAX / 2;
     small = ERROR_OF(sampler.sample(options, few));
     CHECK(small.status() == dwf::status::buffer_too_small);
+    small = ERROR_OF(sampler.sample(options));
+    CHECK(small.status() == dwf::status::invalid_argument && contains(small.what(), "148 weights"));
 }
 
 void conditions(const std::string &folder)
