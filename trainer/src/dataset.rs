@@ -1,15 +1,24 @@
-//! Labelled rows, to measure classifiers on.
+//! Labelled rows, to train classifiers on and to measure them.
 
-use std::{fmt::Write, fs, path::Path};
+mod cifar;
+mod csv;
+mod idx;
+mod split;
+
+use std::path::Path;
+
+pub use split::Splits;
 
 use crate::{
-    error::{Error, Result, invalid, io},
-    mlp::Mlp,
+    classifier::Image,
+    error::{Error, Result, invalid},
 };
 
 /// Rows of features, each with its class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
+    /// Names of the features, one a column.
+    pub names: Vec<String>,
     /// Features in a row.
     pub features: usize,
     /// [rows, features] row-major.
@@ -18,73 +27,76 @@ pub struct Dataset {
     pub classes: Vec<usize>,
 }
 
-impl Dataset {
-    /// Reads a CSV file: a header line, then a row a line, features first and the class, a whole
-    /// number from 0, last.
+/// Images as people publish them: a training part and a test part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Images {
+    /// What they are.
+    pub image: Image,
+    /// Number of classes.
+    pub classes: usize,
+    /// Pixels from -1 to 1, channel by channel.
+    pub training: Dataset,
+    /// The same.
+    pub test: Dataset,
+}
+
+impl Images {
+    /// Reads a folder that holds MNIST, Fashion-MNIST or another set in their IDX format
+    /// (`train-images-idx3-ubyte` and its three companions, compressed or not), or CIFAR-10 or
+    /// CIFAR-100 in their binary version (`data_batch_1.bin` and on with `test_batch.bin`, or
+    /// `train.bin` with `test.bin`).
     ///
-    /// Errors: IO, INVALID_ARGUMENT naming the line.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(io("read", path))?;
-        Self::parse(&text).map_err(|e| e.at(format!("'{}'", path.display())))
+    /// Errors: IO; INVALID_ARGUMENT naming the file if there is none of these, or it is damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        if let Some(files) = idx::find(folder)? {
+            return idx::read(&files);
+        }
+        if let Some(files) = cifar::find(folder) {
+            return cifar::read(&files);
+        }
+        Err(invalid(format!(
+            "'{}' holds no images that can be read: neither train-images-idx3-ubyte (MNIST, \
+             Fashion-MNIST; also .gz) nor data_batch_1.bin or train.bin (the binary versions of \
+             CIFAR-10 and CIFAR-100)",
+            folder.display()
+        )))
     }
 
-    /// The same from text.
-    pub fn parse(text: &str) -> Result<Self> {
-        let mut lines = text.lines().enumerate();
-        let columns = lines
-            .next()
-            .map_or(0, |(_, header)| header.split(',').count());
-        if columns < 2 {
-            return Err(invalid("line 1 is no header with features and a class"));
+    fn new(image: Image, training: Dataset, test: Dataset) -> Self {
+        Self {
+            image,
+            classes: training.class_count().max(test.class_count()),
+            training,
+            test,
         }
-        let mut data = Self {
-            features: columns - 1,
-            x: Vec::new(),
-            classes: Vec::new(),
-        };
-        for (i, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-            data.push(line).ok_or_else(|| {
-                invalid(format!(
-                    "line {} is not {} finite numbers and a class (a whole number from 0)",
-                    i + 1,
-                    data.features
-                ))
-            })?;
-        }
-        if data.classes.is_empty() {
-            return Err(invalid("there are no rows after the header"));
-        }
-        Ok(data)
+    }
+}
+
+impl Dataset {
+    /// Names of this many pixels.
+    pub fn pixel_names(count: usize) -> Vec<String> {
+        (0..count).map(|i| format!("pixel{i}")).collect()
     }
 
-    fn push(&mut self, line: &str) -> Option<()> {
-        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-        let (class, features) = fields.split_last()?;
-        let features: Vec<f32> = features
-            .iter()
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        if fields.len() != self.features + 1
-            || features.len() != self.features
-            || !features.iter().all(|x| x.is_finite())
-        {
-            return None;
+    /// Images from the bytes of their pixels, scaled to -1 to 1.
+    fn from_pixels(image: Image, pixels: &[u8], classes: Vec<usize>) -> Self {
+        Self {
+            names: Self::pixel_names(image.len()),
+            features: image.len(),
+            x: pixels.iter().map(|p| f32::from(*p) / 127.5 - 1.0).collect(),
+            classes,
         }
-        self.classes.push(class.parse().ok()?);
-        self.x.extend(features);
-        Some(())
     }
 
-    /// The dataset as CSV, under a header of these column names and `class`.
-    pub fn to_csv(&self, names: &[&str]) -> String {
-        let mut text = format!("{},class\n", names.join(","));
-        for (row, class) in self.rows() {
-            for x in row {
-                write!(text, "{x},").expect("strings grow");
-            }
-            writeln!(text, "{class}").expect("strings grow");
-        }
-        text
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Number of classes: one more than the last that occurs.
+    pub fn class_count(&self) -> usize {
+        let last = self.classes.iter().max();
+        last.map_or(0, |last| last + 1)
     }
 
     /// Features and class, row by row.
@@ -94,64 +106,68 @@ impl Dataset {
             .zip(self.classes.iter().copied())
     }
 
-    /// Whether networks `mlp` can be measured on these rows.
+    /// Some of the rows, in the order given.
+    #[must_use]
+    pub fn take(&self, rows: &[usize]) -> Self {
+        let row = |row: &usize| &self.x[row * self.features..][..self.features];
+        Self {
+            names: self.names.clone(),
+            features: self.features,
+            x: rows.iter().flat_map(row).copied().collect(),
+            classes: rows.iter().map(|row| self.classes[*row]).collect(),
+        }
+    }
+
+    /// The rows of these classes, the first of which becomes class 0.
+    #[must_use]
+    pub fn select(&self, classes: std::ops::RangeInclusive<usize>) -> Self {
+        let rows: Vec<usize> = (0..self.count())
+            .filter(|row| classes.contains(&self.classes[*row]))
+            .collect();
+        let mut kept = self.take(&rows);
+        kept.classes
+            .iter_mut()
+            .for_each(|class| *class -= classes.start());
+        kept
+    }
+
+    /// Whether networks of so many inputs and outputs can be measured on these rows.
     ///
-    /// Errors: INVALID_ARGUMENT if the features or classes do not fit its inputs and outputs.
-    pub fn check(&self, mlp: &Mlp) -> Result<()> {
+    /// Errors: INVALID_ARGUMENT if the features or classes do not fit.
+    pub fn check(&self, inputs: usize, outputs: usize) -> Result<()> {
         let fail = |what: String| -> Result<(), Error> { Err(invalid(what)) };
-        if self.features != mlp.inputs() {
+        if self.features != inputs {
             return fail(format!(
-                "the rows have {} features and the networks {} inputs",
-                self.features,
-                mlp.inputs()
+                "the rows have {} features and the networks {inputs} inputs",
+                self.features
             ));
         }
-        match self.classes.iter().find(|class| **class >= mlp.outputs()) {
+        match self.classes.iter().find(|class| **class >= outputs) {
             Some(class) => fail(format!(
-                "class {class} is beyond the networks' {} outputs",
-                mlp.outputs()
+                "class {class} is beyond the networks' {outputs} outputs"
             )),
             None => Ok(()),
         }
     }
 
-    /// Fraction of the rows whose class has the largest output of the network `weights`.
-    pub fn accuracy(&self, mlp: &Mlp, weights: &[f32]) -> f64 {
-        let right = self
-            .rows()
-            .filter(|(x, class)| argmax(&mlp.forward(weights, x)) == *class);
-        right.count() as f64 / self.classes.len() as f64
+    /// Fraction of the rows whose class has the largest of their `logits` ([rows, classes]).
+    pub fn accuracy(&self, logits: &[f32]) -> f64 {
+        let right = predictions(logits, self.count())
+            .zip(&self.classes)
+            .filter(|(predicted, class)| predicted == *class);
+        right.count() as f64 / self.count() as f64
     }
+}
+
+/// The class with the largest logit of every row.
+pub fn predictions(logits: &[f32], rows: usize) -> impl Iterator<Item = usize> {
+    logits
+        .chunks_exact((logits.len() / rows.max(1)).max(1))
+        .map(argmax)
 }
 
 fn argmax(values: &[f32]) -> usize {
     (0..values.len())
         .max_by(|a, b| values[*a].total_cmp(&values[*b]))
         .unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn csv_round_trips_exactly() {
-        let data = Dataset {
-            features: 2,
-            x: vec![0.1, -3.5e-7, 1.0 / 3.0, 7.0],
-            classes: vec![0, 2],
-        };
-        assert_eq!(Dataset::parse(&data.to_csv(&["a", "b"])).unwrap(), data);
-    }
-
-    #[test]
-    fn bad_lines_are_named() {
-        let message = |text| Dataset::parse(text).unwrap_err().to_string();
-        assert!(message("a,b,class\n1,2,0\n1,x,0\n").contains("line 3"));
-        assert!(message("a,b,class\n1,0\n").contains("line 2"));
-        assert!(message("a,b,class\n1,nan,0\n").contains("line 2"));
-        assert!(message("a,b,class\n1,2,-1\n").contains("line 2"));
-        assert!(message("a,b,class\n").contains("no rows"));
-        assert!(message("").contains("line 1"));
-    }
 }

@@ -191,7 +191,13 @@ fn std(networks: &[f32], size: usize, i: usize) -> f64 {
 pub fn accuracy(mlp: &Mlp, networks: &[f32], size: usize, data: &Dataset) -> f64 {
     let networks = networks.par_chunks_exact(size);
     let accuracies: Vec<f64> = networks
-        .map(|network| data.accuracy(mlp, network))
+        .map(|network| {
+            let logits: Vec<f32> = data
+                .rows()
+                .flat_map(|(x, _)| mlp.forward(network, x))
+                .collect();
+            data.accuracy(&logits)
+        })
         .collect();
     accuracies.iter().sum::<f64>() / accuracies.len() as f64
 }
@@ -224,6 +230,7 @@ mod tests {
         let zoo = [0., 1., 0., 0., 0., 3., 0., 0., 0., 7., 0., 0.];
         let generated = [0., 2., 0., 0., 0., -2., 0., 0.];
         let data = Dataset {
+            names: vec!["x".into()],
             features: 1,
             x: vec![1.0, 2.0],
             classes: vec![1, 1],

@@ -601,7 +601,8 @@ fn read_data(
         None => return Ok(None),
     };
     let data = Dataset::read(path)?;
-    data.check(plain(zoo)?)
+    let mlp = plain(zoo)?;
+    data.check(mlp.inputs(), mlp.outputs())
         .map_err(|e| e.at(format!("'{}'", path.display())))?;
     Ok(Some(data))
 }

@@ -262,8 +262,8 @@ impl<'a> Writer<'a> {
     /// Adds a file that is no network.
     ///
     /// Errors: IO.
-    pub fn add_text(&self, name: &str, text: &str) -> Result<()> {
-        self.staging.write(name, text.as_bytes())
+    pub fn add_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        self.staging.write(name, content)
     }
 
     /// Makes the folder appear.

@@ -6,7 +6,10 @@ use std::process::Command;
 
 use dwf::{Model, SampleOptions, Sampler};
 use dwf_trainer::{
-    cartpole::{self, SOLVED, State, held_out_starts, mean_return},
+    task::{
+        Origin,
+        cartpole::{self, SOLVED, State, held_out_starts, mean_return},
+    },
     zoo::Zoo,
 };
 
@@ -34,13 +37,21 @@ fn every_trained_policy_solves_the_task_and_follows_from_the_seed() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("8 networks to zoo: mean return"));
+    assert!(
+        String::from_utf8_lossy(&output.stdout)
+            .contains("8 networks of 114 weights to zoo: mean return")
+    );
     let zoo = Zoo::read(&folder.path().join("zoo")).unwrap();
     let starts = held_out_starts(100, 5);
     for network in zoo.networks() {
         assert!(mean_return(network, &starts) >= SOLVED);
     }
-    let again = cartpole::zoo(2, 5, || ());
+    let origin = Origin {
+        count: 2,
+        seed: 5,
+        shared_start: false,
+    };
+    let again = cartpole::zoo(origin, &|| ());
     assert_eq!(zoo.weights[..2 * 114], again.weights[..]);
     assert_ne!(zoo.weights[..114], zoo.weights[114..228]);
 }

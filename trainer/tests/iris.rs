@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use dwf_trainer::{
     flow::DEFAULT_STEPS,
-    iris,
     report::key,
+    task::{Origin, classification, iris},
     train::{TrainOptions, train},
-    zoo::Writer,
 };
 
 #[test]
@@ -27,15 +26,19 @@ fn another_split_of_the_flowers_does_as_well() {
 fn trained(seed: u64, steps: usize) -> BTreeMap<String, f64> {
     let folder = tempfile::tempdir().unwrap();
     let zoo = folder.path().join("zoo");
-    let made = iris::zoo(100, seed, || ());
-    let mut writer = Writer::new(&zoo, made.zoo.layout(), 0..100).unwrap();
-    made.zoo
-        .networks()
-        .for_each(|network| writer.add(network).unwrap());
-    writer
-        .add_text("held-out.csv", &made.held_out.to_csv(&iris::FEATURES))
-        .unwrap();
-    writer.finish().unwrap();
+    let origin = Origin {
+        count: 100,
+        seed,
+        shared_start: false,
+    };
+    let made = classification::zoo(
+        &iris::classifier(),
+        &iris::splits(seed),
+        &iris::RECIPE,
+        origin,
+        &|| (),
+    );
+    made.write(&zoo).unwrap();
     let mut options = TrainOptions::default();
     options.flow.steps = steps;
     train(&zoo, &folder.path().join("iris.onnx"), &options).unwrap()

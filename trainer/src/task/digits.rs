@@ -1,0 +1,111 @@
+//! Handwritten digits of 8x8 pixels: the UCI data that `data/SOURCES.md` names.
+
+use std::{io::Read, ops::RangeInclusive};
+
+use flate2::read::GzDecoder;
+
+use super::classification::SPLIT_STREAM;
+use crate::{
+    classifier::{Architecture, Image, Recipe},
+    dataset::{Dataset, Splits},
+    random::Random,
+};
+
+/// What its images are.
+pub const IMAGE: Image = Image {
+    channels: 1,
+    height: 8,
+    width: 8,
+};
+/// Number of digits.
+pub const CLASSES: usize = 10;
+
+/// Parts of the images for validation and for test.
+const VALIDATION: f64 = 0.15;
+const TEST: f64 = 0.25;
+
+/// How a network is trained. Strong weight decay and noisy inputs leave little to chance: networks
+/// of independent seeds then agree, up to the order of their units, on most of what they compute.
+pub fn recipe(architecture: Architecture) -> Recipe {
+    let common = Recipe {
+        epochs: 400,
+        batch: 32,
+        learning_rate: 0.02,
+        weight_decay: 0.3,
+        input_noise: 0.5,
+        label_smoothing: 0.0,
+    };
+    match architecture {
+        Architecture::Mlp(_) => common,
+        Architecture::Resnet => Recipe {
+            epochs: 60,
+            learning_rate: 0.01,
+            ..common
+        },
+        Architecture::Vit => Recipe {
+            epochs: 120,
+            learning_rate: 0.005,
+            ..common
+        },
+    }
+}
+
+/// The images of `digits`, the first of which becomes class 0; pixels are scaled to -1 to 1.
+pub fn splits(digits: RangeInclusive<usize>, seed: u64) -> Splits {
+    let kept = all().select(digits);
+    kept.split([VALIDATION, TEST], &mut Random::new(seed, SPLIT_STREAM))
+}
+
+/// The digits before or after these, if there are as many of them.
+pub fn others(digits: &RangeInclusive<usize>) -> Option<RangeInclusive<usize>> {
+    let (first, last) = (*digits.start(), *digits.end());
+    match (first, last) {
+        (0, _) if 2 * (last + 1) == CLASSES => Some(last + 1..=CLASSES - 1),
+        (_, 9) if 2 * first == CLASSES => Some(0..=first - 1),
+        _ => None,
+    }
+}
+
+fn all() -> Dataset {
+    let mut text = String::from("header\n");
+    GzDecoder::new(&include_bytes!("../../data/digits.csv.gz")[..])
+        .read_to_string(&mut text)
+        .expect("the file is checked in");
+    let names = Dataset::pixel_names(IMAGE.len());
+    let text = text.replacen("header", &format!("{},class", names.join(",")), 1);
+    let mut all = Dataset::parse(&text).expect("the file is checked in");
+    all.x
+        .iter_mut()
+        .for_each(|pixel| *pixel = *pixel / 8.0 - 1.0);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_images_are_split_by_class_and_differ_by_seed() {
+        let all = all();
+        assert_eq!((all.classes.len(), all.features), (1797, 64));
+        let (low, high) = all
+            .x
+            .iter()
+            .fold((0f32, 0f32), |(l, h), x| (l.min(*x), h.max(*x)));
+        assert_eq!((low, high), (-1.0, 1.0));
+        let Splits {
+            training,
+            validation,
+            test,
+        } = splits(0..=9, 1);
+        let counts = [&training, &validation, &test].map(|data| data.classes.len());
+        assert_eq!(counts.iter().sum::<usize>(), 1797);
+        assert!((440..460).contains(&counts[2]), "{counts:?}");
+        assert_ne!(test, splits(0..=9, 2).test);
+        assert_eq!(others(&(0..=4)), Some(5..=9));
+        assert_eq!(others(&(5..=9)), Some(0..=4));
+        assert_eq!(others(&(0..=9)), None);
+        let upper = splits(5..=9, 1).training;
+        assert_eq!(upper.classes.iter().max(), Some(&4));
+    }
+}

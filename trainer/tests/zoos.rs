@@ -1,0 +1,222 @@
+//! The zoos that `dwf zoo` makes, and the images that it reads.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod common;
+
+use std::{fs, io::Write, path::Path, process::Command};
+
+use dwf_trainer::{
+    dataset::{Dataset, Images},
+    task::About,
+    zoo::Zoo,
+};
+use flate2::{Compression, write::GzEncoder};
+
+/// Its output, and whether it succeeded.
+fn dwf(folder: &Path, arguments: &str) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_zoo_comes_with_its_data_and_follows_from_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (made, text) = dwf(at, "zoo iris -o a --count 9 --seed 3");
+    assert!(made && text.contains("9 networks of 131 weights"), "{text}");
+    let names = common::names(&at.join("a"));
+    let others: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.starts_with("net-"))
+        .collect();
+    assert_eq!(
+        others,
+        [
+            "held-out.csv",
+            "network.onnx",
+            "train.csv",
+            "validation.csv",
+            "zoo.json"
+        ]
+    );
+    let rows = |name: &str| Dataset::read(&at.join("a").join(name)).unwrap().count();
+    let counts = ["train.csv", "validation.csv", "held-out.csv"].map(rows);
+    assert_eq!(counts, [81, 18, 51]);
+    let about: About = serde_json::from_slice(&fs::read(at.join("a/zoo.json")).unwrap()).unwrap();
+    assert_eq!((&about.task[..], about.origin.seed), ("iris", 3));
+
+    dwf(at, "zoo iris -o b --count 9 --seed 3");
+    dwf(at, "zoo iris -o c --count 9 --seed 4");
+    let (made, text) = dwf(at, "zoo iris -o d --count 9 --seed 3 --shared-init");
+    assert!(
+        made && text.contains("They share one initialisation"),
+        "{text}"
+    );
+    let read = |name: &str, file: &str| fs::read(at.join(name).join(file)).unwrap();
+    for file in &names {
+        assert!(read("a", file) == read("b", file), "{file}");
+    }
+    assert_ne!(
+        read("a", "net-000.safetensors"),
+        read("c", "net-000.safetensors")
+    );
+    assert_ne!(read("a", "held-out.csv"), read("c", "held-out.csv"));
+    // Networks of independent seeds lie further apart than those that began together.
+    let spread = |name: &str| {
+        let zoo = Zoo::read(&at.join(name)).unwrap();
+        let networks: Vec<&[f32]> = zoo.networks().collect();
+        let pairs = networks[0].iter().zip(networks[1]);
+        pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+    };
+    assert!(spread("d") < 0.7 * spread("a"));
+}
+
+/// MNIST in small: 4x5 pixels, two classes that differ by their first pixel.
+fn write_idx(folder: &Path, gzip: bool) {
+    fs::create_dir_all(folder).unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        if gzip {
+            let file = fs::File::create(folder.join(format!("{name}.gz"))).unwrap();
+            let mut encoder = GzEncoder::new(file, Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap();
+        } else {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+    };
+    for (part, count) in [("train", 40u8), ("t10k", 10)] {
+        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 4, 0, 0, 0, 5];
+        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
+        for i in 0..count {
+            labels.push(i % 2);
+            images.push(255 * (i % 2));
+            images.extend([i; 19]);
+        }
+        write(&format!("{part}-images-idx3-ubyte"), &images);
+        write(&format!("{part}-labels-idx1-ubyte"), &labels);
+    }
+}
+
+#[test]
+fn mnist_files_are_read_and_learned_from() {
+    let folder = tempfile::tempdir().unwrap();
+    for gzip in [false, true] {
+        let at = folder.path().join(format!("mnist-{gzip}"));
+        write_idx(&at, gzip);
+        let images = Images::read(&at).unwrap();
+        let size = (
+            images.image.channels,
+            images.image.height,
+            images.image.width,
+        );
+        assert_eq!((size, images.classes), ((1, 4, 5), 2));
+        assert_eq!((images.training.count(), images.test.count()), (40, 10));
+        assert_eq!(images.training.classes[..3], [0, 1, 0]);
+        assert_eq!(images.training.x[20..22], [1.0, 1.0 / 127.5 - 1.0]);
+    }
+    let (made, text) = dwf(
+        folder.path(),
+        "zoo images mnist-true -o zoo --count 8 --epochs 60",
+    );
+    assert!(made, "{text}");
+    // 20-32-32-2: the first pixel tells all.
+    assert!(text.contains("of 1794 weights"), "{text}");
+    assert!(text.contains("mean accuracy 1.0000"), "{text}");
+}
+
+#[test]
+fn cifar_files_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = |class: u8| {
+        let mut record = vec![class];
+        for channel in [10, 20, 30] {
+            record.extend([channel + class; 1024]);
+        }
+        record
+    };
+    let write = |name: &str, classes: &[u8]| {
+        let bytes: Vec<u8> = classes.iter().flat_map(|class| record(*class)).collect();
+        fs::write(folder.path().join(name), bytes).unwrap();
+    };
+    write("data_batch_1.bin", &[3, 9]);
+    write("data_batch_2.bin", &[0]);
+    write("test_batch.bin", &[1]);
+    let images = Images::read(folder.path()).unwrap();
+    assert_eq!((images.classes, images.image.channels), (10, 3));
+    assert_eq!(images.training.classes, [3, 9, 0]);
+    let pixel = |value: f32| value / 127.5 - 1.0;
+    assert_eq!(images.training.x[1024], pixel(23.0));
+    assert_eq!(images.test.x[2 * 1024], pixel(31.0));
+
+    // CIFAR-100 has a coarse label before the fine one.
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = vec![5];
+    bytes.extend(record(99));
+    for name in ["train.bin", "test.bin"] {
+        fs::write(folder.path().join(name), &bytes).unwrap();
+    }
+    let images = Images::read(folder.path()).unwrap();
+    assert_eq!((images.classes, &images.test.classes[..]), (100, &[99][..]));
+}
+
+#[test]
+fn damaged_images_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let message = || Images::read(at).unwrap_err().to_string();
+    assert!(message().contains("holds no images"), "{}", message());
+    write_idx(at, false);
+    let labels = at.join("t10k-labels-idx1-ubyte");
+    fs::remove_file(&labels).unwrap();
+    assert!(
+        message().contains("no t10k-labels-idx1-ubyte"),
+        "{}",
+        message()
+    );
+    fs::write(&labels, [0, 0, 8, 1, 0, 0, 0, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1]).unwrap();
+    assert!(message().contains("10 images"), "{}", message());
+    let images = at.join("train-images-idx3-ubyte");
+    let bytes = fs::read(&images).unwrap();
+    fs::write(&images, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(message().contains("download it again"), "{}", message());
+    fs::write(&images, [0, 0, 13, 3]).unwrap();
+    assert!(message().contains("not an IDX file"), "{}", message());
+}
+
+#[test]
+fn networks_of_all_kinds_learn_the_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (made, text) = dwf(folder.path(), "zoo digits --digits 3-1");
+    assert!(!made && text.contains("0-4"), "{text}");
+    use dwf_trainer::{
+        classifier::{Architecture, Recipe},
+        random::Random,
+        task::digits,
+    };
+    let splits = digits::splits(0..=9, 0);
+    for (architecture, weights) in [
+        (Architecture::Mlp(&[32, 32]), 3466),
+        (Architecture::Resnet, 5266),
+        (Architecture::Vit, 4986),
+    ] {
+        let classifier = architecture.build(digits::IMAGE, digits::CLASSES);
+        assert_eq!(classifier.layout().len(), weights);
+        let recipe = Recipe {
+            epochs: 25,
+            ..digits::recipe(architecture)
+        };
+        let mut random = Random::new(0, 0);
+        let mut weights = classifier.initialise(&mut random);
+        classifier.train(&mut weights, &splits.training, &recipe, &mut random);
+        let logits = classifier.predict(&weights, &splits.test.x);
+        let accuracy = splits.test.accuracy(&logits);
+        assert!(accuracy > 0.8, "{architecture:?}: {accuracy}");
+    }
+}
