@@ -99,6 +99,12 @@ impl Classifier {
         self.shapes[self.shapes.len() - 1].features
     }
 
+    /// Whether it is a plain MLP, which the names and shapes of its tensors tell.
+    pub fn is_chain(&self) -> bool {
+        let plain = |operator| matches!(operator, Operator::Linear { .. } | Operator::Relu);
+        self.nodes.iter().all(|node| plain(node.operator))
+    }
+
     /// Fresh weights.
     pub fn initialise(&self, random: &mut Random) -> Vec<f32> {
         let mut weights = Vec::with_capacity(self.layout.len());

@@ -3,6 +3,8 @@
 pub mod export_sampler;
 pub mod generate;
 pub mod inspect;
+pub mod recalibrate;
+pub mod report;
 pub mod train;
 pub mod zoo;
 

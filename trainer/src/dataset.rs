@@ -1,5 +1,6 @@
 //! Labelled rows, to train classifiers on and to measure them.
 
+mod batches;
 mod cifar;
 mod csv;
 mod idx;
@@ -7,6 +8,7 @@ mod split;
 
 use std::path::Path;
 
+pub use batches::Batches;
 pub use split::Splits;
 
 use crate::{

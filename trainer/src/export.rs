@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     fs::File,
     ops::Range,
     path::{Path, PathBuf},
@@ -118,6 +119,27 @@ pub fn check_output(path: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Adds figures to those that the artifact `path` says of itself.
+///
+/// Errors: IO; BAD_ARTIFACT if it is none.
+pub fn update_quality(path: &Path, figures: &BTreeMap<String, f64>) -> Result<()> {
+    let bytes = fs::read(path).map_err(io("read", path))?;
+    let mut onnx = ModelProto::decode(&bytes[..])
+        .map_err(|e| invalid(format!("'{}' is not an ONNX file ({e})", path.display())))?;
+    let mut metadata = Metadata::from_props(&onnx.metadata_props)?;
+    metadata
+        .quality
+        .extend(figures.iter().map(|(key, value)| (key.clone(), *value)));
+    let updated = metadata.to_props();
+    for prop in &mut onnx.metadata_props {
+        // Keys of later versions stay as they are.
+        if let Some(new) = updated.iter().find(|new| new.key() == prop.key()) {
+            prop.value.clone_from(&new.value);
+        }
+    }
+    files::write(path, &onnx.encode_to_vec())
 }
 
 /// The sidecar of the artifact `path`.

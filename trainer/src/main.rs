@@ -11,7 +11,7 @@ mod command;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use command::{export_sampler, generate, inspect, train, zoo};
+use command::{export_sampler, generate, inspect, recalibrate, report, train, zoo};
 use dwf_trainer::{
     error::{Error, Result, Status},
     files, interrupt, progress,
@@ -45,6 +45,8 @@ enum Command {
     Generate(generate::Args),
     ExportSampler(export_sampler::Args),
     Inspect(inspect::Args),
+    Report(report::Args),
+    Recalibrate(recalibrate::Args),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +80,8 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(args) => args.run(),
         Command::ExportSampler(args) => args.run(),
         Command::Inspect(args) => args.run(),
+        Command::Report(args) => args.run(),
+        Command::Recalibrate(args) => args.run(),
     }
 }
 

@@ -1,17 +1,60 @@
-//! The report: how generated networks compare with the zoo.
+//! The report: how good an artifact is, on what nobody chose by.
 
-use std::{collections::BTreeMap, fmt::Write};
+pub mod baseline;
+pub mod behaviour;
+pub mod comparison;
+pub mod metric;
+pub mod novelty;
+mod page;
+mod plot;
+pub mod spectrum;
+pub mod transfer;
 
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use dwf::{
+    Model, SampleOptions, Sampler,
+    layout::Layout,
+    metadata::{BasisKind, Metadata},
+};
 use rayon::prelude::*;
+use serde::Serialize;
 
-use crate::{dataset::Dataset, flow::HeldOutLoss, mlp::Mlp};
+use crate::{
+    condition::{CONDITIONS, Conditions},
+    error::{Result, invalid},
+    export::{self, WHOLE},
+    files,
+    flow::HeldOutLoss,
+    train::{self, Parts},
+    zoo::Zoo,
+};
+use comparison::{Comparison, Kind, Subject};
+use metric::{Metric, Purpose};
+use transfer::Transfer;
 
 /// Names of the figures in `dwf.quality`.
 pub mod key {
-    /// Mean accuracy of the zoo's networks on the data.
+    /// Mean accuracy of the zoo's training networks on the data.
     pub const ZOO_ACCURACY: &str = "zoo.accuracy";
     /// Mean accuracy of the generated networks on the data.
     pub const GENERATED_ACCURACY: &str = "generated.accuracy";
+    /// Mean return of the zoo's training policies.
+    pub const ZOO_RETURN: &str = "zoo.return";
+    /// Mean return of the generated policies.
+    pub const GENERATED_RETURN: &str = "generated.return";
+    /// Share of generated networks that are near copies.
+    pub const NEAR_COPIES: &str = "near_copies";
+    /// Of the copying test.
+    pub const COPYING: &str = "copying.z_u";
+    /// Area under the curve of novel and good generated networks.
+    pub const NOVEL_AND_GOOD: &str = "novel_and_good.generated";
+    /// The same of the best baseline.
+    pub const NOVEL_AND_GOOD_BASELINE: &str = "novel_and_good.best_baseline";
     /// Median over the weights of generated / zoo standard deviation.
     pub const STD_RATIO: &str = "std_ratio.median";
     /// Median distance of a zoo network to its nearest neighbour in the zoo.
@@ -43,37 +86,322 @@ pub mod key {
     pub const EVALUATIONS_BEFORE: &str = "reflow.evaluations_before";
 }
 
-/// Figures of `generated` networks against an aligned `zoo`, both [count, size] row-major and at
-/// least two; accuracies if there are `data` to measure them on.
-pub fn measure(
-    mlp: &Mlp,
-    zoo: &[f32],
-    generated: &[f32],
-    size: usize,
-    data: Option<&Dataset>,
-) -> BTreeMap<String, f64> {
-    let own = nearest(zoo, zoo, size, true);
-    let new = nearest(generated, zoo, size, false);
+/// The largest difference to the zoo's mean accuracy that is aimed at.
+const ACCURACY_GOAL: f64 = 0.003;
+/// The share of policies that should solve the task.
+const SOLVED_GOAL: f64 = 0.95;
+/// The share of near copies that should not be reached.
+const COPIES_GOAL: f64 = 0.05;
+
+/// Everything that is reported.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// What is reported on.
+    pub title: String,
+    /// A sentence on what was measured.
+    pub lead: String,
+    /// What was aimed at.
+    pub goals: Vec<Goal>,
+    /// What a reader should know beside.
+    pub notes: Vec<String>,
+    /// The measurements.
+    pub comparison: Comparison,
+    /// Fine-tuning on another task.
+    pub transfer: Option<Transfer>,
+}
+
+/// An aim and whether it was reached.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Goal {
+    /// The aim and the figure.
+    pub text: String,
+    /// `None` where nothing was aimed at.
+    pub met: Option<bool>,
+}
+
+impl Report {
+    /// Writes the page as `path`, and beside it all figures as JSON.
+    ///
+    /// Errors: IO.
+    pub fn write(&self, path: &Path, metric: Option<&Metric>) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self).expect("plain data");
+        files::write(&path.with_extension("json"), &json)?;
+        files::write(path, page::page(self, metric).as_bytes())
+    }
+}
+
+/// What was aimed at, and what came of it.
+fn goals(found: &Comparison, metric: Option<&Metric>) -> Vec<Goal> {
+    let generated = found.of(Kind::Generated);
+    let mut goals = Vec::new();
+    if let (Some(metric), Some(mean), Some(zoo)) =
+        (metric, generated.mean(), found.of(Kind::Zoo).mean())
+    {
+        goals.push(score_goal(found, metric, mean, zoo));
+    }
+    goals.push(Goal {
+        text: format!(
+            "Fewer than {:.0} % near copies of training networks: {:.1} %.",
+            100.0 * COPIES_GOAL,
+            100.0 * generated.near_copies
+        ),
+        met: Some(generated.near_copies < COPIES_GOAL),
+    });
+    goals.extend(found.best_baseline().map(|best| Goal {
+        text: format!(
+            "More novel and good networks than every baseline: area {:.3} under the curve, the best \
+             baseline ({}) {:.3}.",
+            generated.area, best.name, best.area
+        ),
+        met: Some(generated.area > best.area),
+    }));
+    goals
+}
+
+fn score_goal(found: &Comparison, metric: &Metric, mean: f64, zoo: f64) -> Goal {
+    if metric.data().is_some() {
+        return Goal {
+            text: format!(
+                "Mean accuracy within {:.1} points of the zoo's: {} against {} ({}).",
+                100.0 * ACCURACY_GOAL,
+                metric.show(mean),
+                metric.show(zoo),
+                metric.show_difference(mean - zoo)
+            ),
+            met: Some((mean - zoo).abs() <= ACCURACY_GOAL),
+        };
+    }
+    let generated = found.of(Kind::Generated);
+    let good = metric.good(zoo);
+    let solved = generated.scores.iter().filter(|score| **score >= good);
+    let share = solved.count() as f64 / generated.scores.len() as f64;
+    Goal {
+        text: format!(
+            "A mean return of at least {} for {:.0} % of the policies: {:.1} % (mean {} against {} in \
+             the zoo).",
+            metric.show(good),
+            100.0 * SOLVED_GOAL,
+            100.0 * share,
+            metric.show(mean),
+            metric.show(zoo)
+        ),
+        met: Some(share >= SOLVED_GOAL),
+    }
+}
+
+/// What the copying test says.
+fn copying_note(found: &Comparison) -> String {
+    let Some(z) = found.z_u else {
+        return "Too few networks were held out for the copying test of Meehan et al. (2020)."
+            .into();
+    };
+    let meaning = match z {
+        z if z < -3.0 => {
+            "generated networks lie nearer to the training networks than fresh networks do, as far as \
+             such a difference would not come about by chance"
+        }
+        z if z > 3.0 => {
+            "generated networks lie further from the training networks than fresh ones do"
+        }
+        _ => "generated networks lie about as near to the training networks as fresh networks do",
+    };
+    format!(
+        "Copying test of Meehan, Chaudhuri and Dasgupta (2020) on distances in aligned weight space, \
+         against the held-out networks: Z_U = {z:.1}: {meaning}."
+    )
+}
+
+/// The main figures of a comparison, for `dwf.quality`.
+pub fn figures(found: &Comparison, metric: Option<&Metric>) -> BTreeMap<String, f64> {
+    let generated = found.of(Kind::Generated);
     let mut figures = vec![
-        (key::ZOO_DISTANCE, median(own)),
+        (key::ZOO_DISTANCE, found.unit),
         (
             key::GENERATED_DISTANCE_MIN,
-            new.iter().copied().fold(f64::INFINITY, f64::min),
+            found.unit * generated.least_distance,
         ),
-        (key::GENERATED_DISTANCE, median(new)),
-        (key::STD_RATIO, std_ratio(zoo, generated, size)),
+        (key::GENERATED_DISTANCE, found.unit * generated.distance),
+        (key::STD_RATIO, found.std_ratio),
+        (key::NEAR_COPIES, generated.near_copies),
     ];
-    if let Some(data) = data {
-        figures.push((key::ZOO_ACCURACY, accuracy(mlp, zoo, size, data)));
-        figures.push((
-            key::GENERATED_ACCURACY,
-            accuracy(mlp, generated, size, data),
+    figures.extend(found.z_u.map(|z| (key::COPYING, z)));
+    if let Some(best) = found.best_baseline() {
+        figures.push((key::NOVEL_AND_GOOD, generated.area));
+        figures.push((key::NOVEL_AND_GOOD_BASELINE, best.area));
+    }
+    if let (Some(metric), Some(zoo), Some(mean)) =
+        (metric, found.of(Kind::Zoo).mean(), generated.mean())
+    {
+        let keys = match metric.data() {
+            Some(_) => [key::ZOO_ACCURACY, key::GENERATED_ACCURACY],
+            None => [key::ZOO_RETURN, key::GENERATED_RETURN],
+        };
+        figures.extend(keys.into_iter().zip([zoo, mean]));
+    }
+    let named = figures
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value));
+    named.collect()
+}
+
+/// What to report on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportOptions {
+    /// Rows to measure accuracies on; `None`: see [`Metric::find`].
+    pub data: Option<PathBuf>,
+    /// Networks to generate, and of every baseline.
+    pub count: usize,
+    /// Seed of the generated networks.
+    pub seed: u64,
+}
+
+/// Reports on an artifact and the zoo in a folder that it was trained on: writes the page `output`
+/// and its figures as JSON, and the main ones into the artifact.
+///
+/// Errors: INVALID_ARGUMENT and RUNTIME_MISSING before any work; IO.
+pub fn report(
+    artifact: &Path,
+    folder: &Path,
+    output: &Path,
+    options: &ReportOptions,
+) -> Result<Report> {
+    files::check_file(output)?;
+    let model = Model::open(artifact, &WHOLE)?;
+    let metadata = model.metadata();
+    let mut zoo = Zoo::read(folder)?;
+    check_zoo(zoo.layout(), &metadata.layout, folder)?;
+    let data = options.data.as_deref();
+    let metric = Metric::find(folder, &zoo.network, Purpose::Test, data)?;
+    let task = transfer::Task::find(folder)?;
+    let seed = seed(metadata)?;
+    let parts = Parts::split(zoo.count(), seed);
+    let condition = conditions(folder, &zoo, &parts, metadata, options.count)?;
+    train::align_zoo(&mut zoo, seed)?;
+    let generated = generate(&model, options, condition.as_deref())?;
+    let (training, held_out) = (parts.training(&zoo), parts.held_out(&zoo));
+    let comparison = Comparison::new(&Subject {
+        size: zoo.layout().len(),
+        training: &training,
+        held_out: &held_out,
+        generated: &generated,
+        metric: metric.as_ref(),
+        thorough: true,
+    })?;
+    let transfer = task
+        .map(|(classifier, task)| {
+            let [training, generated] = [&training, &generated]
+                .map(|rows| transfer::reorder(zoo.layout(), classifier.layout(), rows));
+            Ok(Transfer::new(&classifier, &task, &training?, &generated?))
+        })
+        .transpose()?;
+    let report = Report {
+        title: format!("Networks generated by {}", file_name(artifact)),
+        lead: format!(
+            "{} generated networks of {} weights (seed {}), beside the {} networks that the flow was \
+             trained on and the {} of the same zoo that it was not.",
+            options.count,
+            zoo.layout().len(),
+            options.seed,
+            parts.training.len(),
+            parts.held_out.len()
+        ),
+        goals: goals(&comparison, metric.as_ref()),
+        notes: notes(&comparison, &model, parts.training.len()),
+        transfer,
+        comparison,
+    };
+    report.write(output, metric.as_ref())?;
+    let figures = figures(&report.comparison, metric.as_ref());
+    export::update_quality(artifact, &figures)?;
+    Ok(report)
+}
+
+/// What a reader should know beside the figures.
+fn notes(found: &Comparison, model: &Model, training: usize) -> Vec<String> {
+    let mut notes = vec![copying_note(found)];
+    if model.metadata().basis == BasisKind::Linear && model.latent() + 1 >= training {
+        notes.push(format!(
+            "The basis has {} components, all that {training} training networks can have: every \
+             generated network is a combination of training networks, and none leaves the affine span \
+             of the zoo.",
+            model.latent()
         ));
     }
-    figures
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
+    notes.push(
+        "Distances are Euclidean, between weight vectors whose interchangeable units were put in one \
+         order first. Every population but the zoo's own was made with fixed seeds, and every network \
+         of it counts."
+            .into(),
+    );
+    notes
+}
+
+fn check_zoo(found: &Layout, expected: &Layout, folder: &Path) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let differs = expected
+        .tensors()
+        .iter()
+        .find(|tensor| found.get(&tensor.name).map(|other| &other.shape) != Some(&tensor.shape));
+    let what = differs.map_or("in their order".into(), |t| {
+        format!("by tensor '{}'", t.name)
+    });
+    Err(invalid(format!(
+        "the networks in '{}' differ {what} from those of the artifact; name the zoo that it was \
+         trained on",
+        folder.display()
+    )))
+}
+
+/// The seed that the artifact was trained with: it decides which networks were held out.
+fn seed(metadata: &Metadata) -> Result<u64> {
+    let seed = metadata
+        .provenance
+        .get("seed")
+        .and_then(|seed| seed.parse().ok());
+    seed.ok_or_else(|| {
+        invalid(
+            "the artifact does not say which seed it was trained with (provenance), so that the \
+             networks that it was not trained on cannot be told; train it with dwf train",
+        )
+    })
+}
+
+/// Conditions for `count` networks: those of the training networks in turn.
+fn conditions(
+    folder: &Path,
+    zoo: &Zoo,
+    parts: &Parts,
+    metadata: &Metadata,
+    count: usize,
+) -> Result<Option<Vec<f32>>> {
+    if metadata.condition.is_none() {
+        return Ok(None);
+    }
+    let known = Conditions::read(&folder.join(CONDITIONS), &zoo.files)?;
+    let turn = |i: usize| parts.training[i % parts.training.len()];
+    let rows = (0..count).flat_map(|i| known.unscaled(known.row(turn(i))));
+    Ok(Some(rows.collect()))
+}
+
+fn generate(model: &Model, options: &ReportOptions, condition: Option<&[f32]>) -> Result<Vec<f32>> {
+    let mut networks = vec![0f32; options.count * model.metadata().layout.len()];
+    let options = SampleOptions {
+        seed: options.seed,
+        count: options.count,
+        condition,
+        ..Default::default()
+    };
+    Sampler::new(model, &Default::default())?.sample(options, &mut networks[..])?;
+    Ok(networks)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The figures as a table for people.
@@ -93,6 +421,11 @@ pub fn table(quality: &BTreeMap<String, f64>) -> String {
         "",
     );
     line(
+        "return on held-out starts, mean",
+        [get(key::ZOO_RETURN), get(key::GENERATED_RETURN)],
+        "",
+    );
+    line(
         "standard deviation, median",
         [Some(&1.0), get(key::STD_RATIO)],
         "of the zoo's, a weight",
@@ -107,6 +440,11 @@ pub fn table(quality: &BTreeMap<String, f64>) -> String {
         "nearest zoo network, least",
         [None, get(key::GENERATED_DISTANCE_MIN)],
         "0 would be a copy",
+    );
+    line(
+        "near copies",
+        [None, get(key::NEAR_COPIES)],
+        "a third as far as the second nearest",
     );
     line(
         "flow loss on held-out networks",
@@ -148,26 +486,8 @@ pub fn held_out(loss: &HeldOutLoss) -> [(&'static str, f64); 4] {
 
 /// Every network's distance to the nearest of `others`, not counting itself.
 pub fn nearest(networks: &[f32], others: &[f32], size: usize, same: bool) -> Vec<f64> {
-    let distance = |(i, network): (usize, &[f32])| {
-        let others = others.chunks_exact(size).enumerate();
-        others
-            .filter(|(j, _)| !same || i != *j)
-            .map(|(_, other)| distance(network, other))
-            .fold(f64::INFINITY, f64::min)
-    };
-    networks
-        .par_chunks_exact(size)
-        .enumerate()
-        .map(distance)
-        .collect()
-}
-
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| f64::from(a - b).powi(2))
-        .sum::<f64>()
-        .sqrt()
+    let nearest = novelty::nearest(networks, others, size, same);
+    nearest.into_iter().map(|nearest| nearest.first).collect()
 }
 
 /// Median over the weights that vary in the zoo.
@@ -188,20 +508,6 @@ fn std(networks: &[f32], size: usize, i: usize) -> f64 {
     (values.map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
-pub fn accuracy(mlp: &Mlp, networks: &[f32], size: usize, data: &Dataset) -> f64 {
-    let networks = networks.par_chunks_exact(size);
-    let accuracies: Vec<f64> = networks
-        .map(|network| {
-            let logits: Vec<f32> = data
-                .rows()
-                .flat_map(|(x, _)| mlp.forward(network, x))
-                .collect();
-            data.accuracy(&logits)
-        })
-        .collect();
-    accuracies.iter().sum::<f64>() / accuracies.len() as f64
-}
-
 /// The middle value, or the mean of the middle two; 0 of nothing.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -209,40 +515,5 @@ pub fn median(mut values: Vec<f64>) -> f64 {
         (0, _) => 0.0,
         (n, half) if n % 2 == 1 => values[half],
         (_, half) => (values[half - 1] + values[half]) / 2.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::Signature;
-    use dwf::layout::DType;
-
-    #[test]
-    fn figures_are_those_of_a_small_case() {
-        let tensor = |name: &str, shape: &[usize]| Signature {
-            name: name.into(),
-            shape: shape.into(),
-            dtype: DType::F32,
-        };
-        let (mlp, _) = Mlp::find(&[tensor("a.weight", &[2, 1]), tensor("a.bias", &[2])]).unwrap();
-        // Weights [w0, w1] and biases [0, 0]; class 1 wins for positive x if w1 > w0.
-        let zoo = [0., 1., 0., 0., 0., 3., 0., 0., 0., 7., 0., 0.];
-        let generated = [0., 2., 0., 0., 0., -2., 0., 0.];
-        let data = Dataset {
-            names: vec!["x".into()],
-            features: 1,
-            x: vec![1.0, 2.0],
-            classes: vec![1, 1],
-        };
-        let figures = measure(&mlp, &zoo, &generated, 4, Some(&data));
-        assert_eq!(figures[key::ZOO_ACCURACY], 1.0);
-        assert_eq!(figures[key::GENERATED_ACCURACY], 0.5);
-        // Neighbours in the zoo are 2, 2 and 4 away; generated ones 1 and 3.
-        assert_eq!(figures[key::ZOO_DISTANCE], 2.0);
-        assert_eq!(figures[key::GENERATED_DISTANCE_MIN], 1.0);
-        assert_eq!(figures[key::GENERATED_DISTANCE], 2.0);
-        // One weight varies: stds 2 and sqrt(56 / 9).
-        assert!((figures[key::STD_RATIO] - 2.0 / (56f64 / 9.0).sqrt()).abs() < 1e-12);
     }
 }

@@ -13,7 +13,6 @@ use serde_json::json;
 use crate::{
     align::align,
     condition::{CONDITIONS, Conditions},
-    dataset::Dataset,
     error::{Result, Status, invalid, io},
     export::{self, About, WHOLE},
     files::{self, Staging},
@@ -29,7 +28,12 @@ use crate::{
     progress::{self, Progress},
     random::Random,
     reflow,
-    report::{self, key},
+    report::{
+        self,
+        comparison::{Comparison, Subject},
+        key,
+        metric::{Metric, Purpose},
+    },
     rows::{Matrix, Rows, chunk_count},
     sidecar::hex,
     solver::{self, Choice},
@@ -37,11 +41,6 @@ use crate::{
     work::{Part, Work},
     zoo::{MIN_NETWORKS, Zoo},
 };
-
-/// The file in a zoo's folder that the report measures on unless another is named.
-pub const HELD_OUT: &str = "held-out.csv";
-/// The file in a zoo's folder that training chooses by, if there is one.
-pub const VALIDATION: &str = "validation.csv";
 
 /// Fewer networks than this are trained on with a warning.
 const FEW_NETWORKS: usize = 30;
@@ -75,7 +74,7 @@ pub struct TrainOptions {
     pub solver_error: f64,
     /// Conditions of the networks; `None`: [`CONDITIONS`] in the zoo's folder, if there is one.
     pub conditions: Option<PathBuf>,
-    /// Data to measure accuracies on; `None`: [`HELD_OUT`] in the zoo's folder, if there is one.
+    /// Data to measure accuracies on; `None`: see [`Metric::find`].
     pub data: Option<PathBuf>,
     /// Where to write the aligned zoo: float32, [networks, weights] row-major, no header.
     pub aligned_zoo: Option<PathBuf>,
@@ -158,9 +157,9 @@ struct Inputs {
     zoo: Zoo,
     conditions: Option<Conditions>,
     /// To choose by.
-    validation: Option<Dataset>,
+    validation: Option<Metric>,
     /// To report on.
-    held_out: Option<Dataset>,
+    held_out: Option<Metric>,
 }
 
 impl Inputs {
@@ -170,8 +169,8 @@ impl Inputs {
         Ok(Self {
             name,
             conditions: read_conditions(folder, &zoo, options)?,
-            held_out: read_data(folder, HELD_OUT, &zoo, options.data.as_deref())?,
-            validation: read_data(folder, VALIDATION, &zoo, None)?,
+            held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
+            validation: Metric::find(folder, &zoo.network, Purpose::Validation, None)?,
             zoo,
         })
     }
@@ -195,7 +194,7 @@ fn learn(
     let score = inputs
         .validation
         .as_ref()
-        .map(|data| score(&inputs.zoo, data));
+        .map(|metric| score(metric, inputs.zoo.layout().len()));
     let score = score.as_ref().map(|score| score as &Score<'_>);
     let judge = Judge::new(&latents.training, &latents.basis, score)?;
     let mut options = options.clone();
@@ -219,7 +218,7 @@ fn learn(
         },
     };
     let trained = trainer.run()?;
-    let about = trainer.report(&inputs.zoo, inputs.held_out.as_ref(), &trained)?;
+    let about = trainer.report(inputs, &parts, &trained)?;
     if let Some(path) = &options.aligned_zoo {
         let weights = inputs.zoo.weights.iter();
         let bytes: Vec<u8> = weights.flat_map(|w| w.to_le_bytes()).collect();
@@ -230,14 +229,24 @@ fn learn(
 }
 
 /// Which of the zoo's networks are trained on.
-struct Parts {
-    training: Vec<usize>,
-    held_out: Vec<usize>,
+pub(crate) struct Parts {
+    pub(crate) training: Vec<usize>,
+    pub(crate) held_out: Vec<usize>,
 }
 
 impl Parts {
+    /// The training networks' weights.
+    pub(crate) fn training(&self, zoo: &Zoo) -> Vec<f32> {
+        take(zoo, &self.training)
+    }
+
+    /// The held-out networks' weights.
+    pub(crate) fn held_out(&self, zoo: &Zoo) -> Vec<f32> {
+        take(zoo, &self.held_out)
+    }
+
     /// Holds out a random tenth.
-    fn split(count: usize, seed: u64) -> Self {
+    pub(crate) fn split(count: usize, seed: u64) -> Self {
         let mut order: Vec<usize> = (0..count).collect();
         Random::new(seed, HOLD_OUT_STREAM).shuffle(&mut order);
         let mut training = order.split_off(held_out_count(count));
@@ -248,6 +257,13 @@ impl Parts {
             held_out: order,
         }
     }
+}
+
+fn take(zoo: &Zoo, rows: &[usize]) -> Vec<f32> {
+    rows.iter()
+        .flat_map(|row| zoo.weights.row(*row))
+        .copied()
+        .collect()
 }
 
 fn held_out_count(networks: usize) -> usize {
@@ -484,7 +500,8 @@ impl Trainer<'_> {
     }
 
     /// The artifact's description with everything that was measured.
-    fn report(&self, zoo: &Zoo, data: Option<&Dataset>, trained: &Trained) -> Result<About> {
+    fn report(&self, inputs: &Inputs, parts: &Parts, trained: &Trained) -> Result<About> {
+        let zoo = &inputs.zoo;
         let training = &self.latents.training;
         let velocity = &trained.velocity;
         let staging = Staging::beside(self.output)?;
@@ -512,7 +529,16 @@ impl Trainer<'_> {
             ..Default::default()
         };
         sampler.sample(options, &mut generated[..])?;
-        about.quality = report::measure(plain(zoo)?, &zoo.weights, &generated, size, data);
+        let metric = inputs.held_out.as_ref();
+        let comparison = Comparison::new(&Subject {
+            size,
+            training: &parts.training(zoo),
+            held_out: &parts.held_out(zoo),
+            generated: &generated,
+            metric,
+            thorough: false,
+        })?;
+        about.quality = report::figures(&comparison, metric);
         let figures = trained.figures.iter();
         about
             .quality
@@ -557,14 +583,10 @@ fn describe(at: &flow::Progress) -> String {
 }
 
 /// The mean score of networks on validation data.
-fn score<'a>(zoo: &'a Zoo, data: &'a Dataset) -> impl Fn(&[f32]) -> Result<f64> + 'a {
-    |networks| {
-        Ok(report::accuracy(
-            plain(zoo)?,
-            networks,
-            zoo.layout().len(),
-            data,
-        ))
+fn score(metric: &Metric, size: usize) -> impl Fn(&[f32]) -> Result<f64> {
+    move |networks| {
+        let scores = metric.scores(networks, size)?;
+        Ok(scores.iter().sum::<f64>() / scores.len() as f64)
     }
 }
 
@@ -586,25 +608,6 @@ fn read_conditions(folder: &Path, zoo: &Zoo, options: &TrainOptions) -> Result<O
         None => return Ok(None),
     };
     Conditions::read(path, &zoo.files).map(Some)
-}
-
-fn read_data(
-    folder: &Path,
-    name: &str,
-    zoo: &Zoo,
-    named: Option<&Path>,
-) -> Result<Option<Dataset>> {
-    let default = folder.join(name);
-    let path = match named {
-        Some(path) => path,
-        None if default.exists() => &default,
-        None => return Ok(None),
-    };
-    let data = Dataset::read(path)?;
-    let mlp = plain(zoo)?;
-    data.check(mlp.inputs(), mlp.outputs())
-        .map_err(|e| e.at(format!("'{}'", path.display())))?;
-    Ok(Some(data))
 }
 
 /// Whether a velocity network can have this width.
@@ -717,7 +720,7 @@ fn gigabytes(bytes: usize) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-fn align_zoo(zoo: &mut Zoo, seed: u64) -> Result<()> {
+pub(crate) fn align_zoo(zoo: &mut Zoo, seed: u64) -> Result<()> {
     let mlp = plain(zoo)?.clone();
     let progress = Progress::new("align", zoo.count() - 1);
     let size = zoo.layout().len();

@@ -38,13 +38,7 @@ fn a_zoo_comes_with_its_data_and_follows_from_its_seed() {
         .collect();
     assert_eq!(
         others,
-        [
-            "held-out.csv",
-            "network.onnx",
-            "train.csv",
-            "validation.csv",
-            "zoo.json"
-        ]
+        ["held-out.csv", "train.csv", "validation.csv", "zoo.json"]
     );
     let rows = |name: &str| Dataset::read(&at.join("a").join(name)).unwrap().count();
     let counts = ["train.csv", "validation.csv", "held-out.csv"].map(rows);

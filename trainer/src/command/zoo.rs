@@ -24,8 +24,8 @@ use super::at_least;
 /// Train a zoo to try everything on
 ///
 /// A zoo of classifiers gets its data beside the networks: train.csv, validation.csv (to choose
-/// settings by) and held-out.csv (to report on), and network.onnx, the network's graph without
-/// weights.
+/// settings by) and held-out.csv (to report on); and network.onnx, the graph without weights of
+/// networks that are no plain MLP.
 #[derive(clap::Subcommand)]
 pub enum Zoo {
     /// MLPs 4-16-3 on Fisher's Iris data

@@ -22,7 +22,7 @@ pub mod file {
     pub const TRANSFER_TRAINING: &str = "transfer-train.csv";
     /// Rows of another task, to measure on.
     pub const TRANSFER_TEST: &str = "transfer-test.csv";
-    /// The network as an ONNX graph without weights.
+    /// The network as an ONNX graph without weights; a plain MLP needs none.
     pub const NETWORK: &str = "network.onnx";
 }
 
@@ -51,15 +51,18 @@ pub fn zoo(
     };
     let networks = (0..origin.count as u64).into_par_iter();
     let csv = |data: &Dataset| data.to_csv().into_bytes();
+    let mut files = vec![
+        (file::TRAINING, csv(&splits.training)),
+        (file::VALIDATION, csv(&splits.validation)),
+        (file::TEST, csv(&splits.test)),
+    ];
+    if !classifier.is_chain() {
+        files.push((file::NETWORK, classifier.model().encode_to_vec()));
+    }
     Made {
         layout: classifier.layout().clone(),
         weights: networks.flat_map_iter(train).collect(),
-        files: vec![
-            (file::TRAINING, csv(&splits.training)),
-            (file::VALIDATION, csv(&splits.validation)),
-            (file::TEST, csv(&splits.test)),
-            (file::NETWORK, classifier.model().encode_to_vec()),
-        ],
+        files,
     }
 }
 

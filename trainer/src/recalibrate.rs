@@ -1,0 +1,215 @@
+//! Batch normalisation's running statistics, taken anew from data.
+//!
+//! Running means and variances describe what the layers before them compute. In a generated network
+//! they were generated with the weights and fit them only about as well; here they are measured,
+//! layer by layer from the input on, since what a layer sees depends on the statistics before it.
+
+use std::{ops::Range, path::Path};
+
+use rayon::prelude::*;
+
+use crate::{
+    dataset::{Batches, Dataset},
+    error::{Result, invalid},
+    evaluator::Tensor,
+    files,
+    network::{BatchNorm, Network},
+    pool::Pool,
+    progress::Progress,
+    report::{median, metric::Metric},
+    store::Store,
+    zoo::{Source, Writer},
+};
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// How many networks were recalibrated.
+    pub networks: usize,
+    /// How many batch normalisations each has.
+    pub norms: usize,
+    /// Median ratio of new to old running variance, or its inverse where that is larger.
+    pub factor: f64,
+    /// Mean accuracies before and after, where there was data to measure them on.
+    pub accuracy: Option<[f64; 2]>,
+}
+
+/// Measures the running statistics of networks.
+pub struct Recalibration {
+    norms: Vec<BatchNorm>,
+    pool: Pool,
+    batches: Batches,
+}
+
+impl Recalibration {
+    /// On the rows of `data`.
+    ///
+    /// Errors: RUNTIME_MISSING; INVALID_ARGUMENT if the network has no batch normalisation, or the
+    /// data do not fit it.
+    pub fn new(network: &Network, data: Dataset) -> Result<Self> {
+        let norms = network.batch_norms();
+        if norms.is_empty() {
+            return Err(invalid(
+                "the network has no batch normalisation with running statistics: there is nothing to \
+                 recalibrate",
+            ));
+        }
+        let values: Vec<&str> = norms.iter().map(|norm| norm.input.as_str()).collect();
+        Ok(Self {
+            pool: Pool::watching(network, &values)?,
+            batches: Batches::new(network, data)?,
+            norms,
+        })
+    }
+
+    /// Replaces the running statistics in `weights`.
+    ///
+    /// Errors: RUNTIME_FAILED.
+    pub fn apply(&self, weights: &mut [f32]) -> Result<()> {
+        for (i, norm) in self.norms.iter().enumerate() {
+            let [means, variances] = self.statistics(weights, i, norm.mean.len())?;
+            weights[norm.mean.clone()].copy_from_slice(&means);
+            weights[norm.variance.clone()].copy_from_slice(&variances);
+        }
+        Ok(())
+    }
+
+    /// Means and (as PyTorch keeps them, unbiased) variances of what norm `i` sees, by channel.
+    fn statistics(&self, weights: &[f32], i: usize, channels: usize) -> Result<[Vec<f32>; 2]> {
+        let mut moments = vec![Moments::default(); channels];
+        for batch in self.batches.tensors() {
+            let values = self
+                .pool
+                .with(|evaluator| evaluator.run(weights, &[batch]))?;
+            // The network's outputs come first.
+            let watched = &values[values.len() - self.norms.len() + i];
+            each_channel(watched, |channel, values| moments[channel].add(values))?;
+        }
+        let means = moments.iter().map(|m| m.mean as f32).collect();
+        Ok([means, moments.iter().map(Moments::variance).collect()])
+    }
+}
+
+/// Mean and summed squared deviations, of which parts are added (Chan, Golub and LeVeque 1979).
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, values: &[f32]) {
+        let count = values.len() as f64;
+        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
+        let total = self.count + count;
+        let apart = mean - self.mean;
+        self.squares += squares + apart * apart * self.count * count / total;
+        self.mean += apart * count / total;
+        self.count = total;
+    }
+
+    fn variance(&self) -> f32 {
+        (self.squares / (self.count - 1.0).max(1.0)) as f32
+    }
+}
+
+/// Calls with the positions of every sample and channel of [batch, channels, ...].
+fn each_channel(tensor: &Tensor, mut channel: impl FnMut(usize, &[f32])) -> Result<()> {
+    let (Some(values), [_, channels, rest @ ..]) = (tensor.floats(), &tensor.shape[..]) else {
+        return Err(invalid(
+            "a batch normalisation's input is not [batch, channels, ...] of floats",
+        ));
+    };
+    let positions: usize = rest.iter().product();
+    for (i, values) in values.chunks_exact(positions).enumerate() {
+        channel(i % channels, values);
+    }
+    Ok(())
+}
+
+/// Recalibrates all networks in a folder on the rows of `data` and writes them to `output`;
+/// measures them on `test` before and after.
+///
+/// Errors: IO; INVALID_ARGUMENT and RUNTIME_MISSING before any work.
+pub fn recalibrate(
+    networks: &Path,
+    network: Option<&Path>,
+    data: &Path,
+    test: Option<&Path>,
+    output: &Path,
+) -> Result<Done> {
+    files::check_empty(output)?;
+    let source = Source::open(networks, network)?;
+    let size = source.network.layout().len();
+    let store = Store::memory(vec![0.0; source.count() * size], size);
+    let mut zoo = source.read(store, || ())?;
+    let recalibration = Recalibration::new(&zoo.network, Dataset::read(data)?)
+        .map_err(|e| e.at(format!("'{}'", data.display())))?;
+    let metric = test
+        .map(|test| Metric::accuracy(&zoo.network, test))
+        .transpose()?;
+    let measure = |weights: &[f32]| -> Result<Option<f64>> {
+        let scores = metric
+            .as_ref()
+            .map(|metric| metric.scores(weights, size))
+            .transpose()?;
+        Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64))
+    };
+    let before = measure(&zoo.weights)?;
+    let variances: Vec<Range<usize>> = recalibration
+        .norms
+        .iter()
+        .map(|norm| norm.variance.clone())
+        .collect();
+    let progress = Progress::new("statistics", zoo.count());
+    let factors = zoo
+        .weights
+        .par_chunks_exact_mut(size)
+        .map(|weights| {
+            let old = weights.to_vec();
+            recalibration.apply(weights)?;
+            progress.step(String::new);
+            Ok(factors(&old, weights, &variances))
+        })
+        .collect::<Result<Vec<Vec<f64>>>>()?;
+    progress.finish();
+    let after = measure(&zoo.weights)?;
+    let mut writer = Writer::new(output, zoo.layout(), 0..zoo.count())?;
+    for network in zoo.networks() {
+        writer.add(network)?;
+    }
+    writer.finish()?;
+    Ok(Done {
+        networks: zoo.count(),
+        norms: recalibration.norms.len(),
+        factor: median(factors.concat()),
+        accuracy: before.zip(after).map(|(before, after)| [before, after]),
+    })
+}
+
+/// By how much each variance has changed.
+fn factors(old: &[f32], new: &[f32], variances: &[Range<usize>]) -> Vec<f64> {
+    let ratio = |i: usize| {
+        let [old, new] = [old[i], new[i]].map(|v| f64::from(v).max(1e-12));
+        (old / new).max(new / old)
+    };
+    variances.iter().cloned().flatten().map(ratio).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_parts_are_those_of_the_whole() {
+        let values: Vec<f32> = (0..90).map(|i| (i * i % 17) as f32 + 1000.0).collect();
+        let mut parts = Moments::default();
+        values.chunks(7).for_each(|part| parts.add(part));
+        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / 90.0;
+        let squares: f64 = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
+        assert!((parts.mean - mean).abs() < 1e-9);
+        assert!((f64::from(parts.variance()) - squares / 89.0).abs() < 1e-5);
+    }
+}

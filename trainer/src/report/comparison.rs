@@ -1,0 +1,355 @@
+//! The flow's networks beside the zoo's, those held out, and those of the baselines: all of each,
+//! none selected, treated alike.
+
+use serde::Serialize;
+
+use super::{
+    baseline::{self, Zoo},
+    behaviour::{self, Behaviour},
+    median,
+    metric::{Metric, Outcome},
+    novelty::{self, Nearest},
+    spectrum::Spectrum,
+    std_ratio,
+};
+use crate::{error::Result, random::Random};
+
+/// Seed of the baselines.
+const BASELINE_SEED: u64 = 1;
+/// Thresholds of novelty that the curve is drawn at: up to twice as new as the zoo's networks are
+/// to each other.
+const THRESHOLDS: usize = 41;
+const LARGEST_THRESHOLD: f64 = 2.0;
+/// Sizes of ensembles.
+const ENSEMBLES: [usize; 8] = [1, 2, 3, 5, 10, 20, 50, 100];
+
+/// What is compared: aligned networks, rows of `size` weights.
+pub struct Subject<'a> {
+    /// Weights of a network.
+    pub size: usize,
+    /// The zoo's networks that the flow was trained on; three at least.
+    pub training: &'a [f32],
+    /// The zoo's networks that it was not trained on.
+    pub held_out: &'a [f32],
+    /// The flow's.
+    pub generated: &'a [f32],
+    /// Their score.
+    pub metric: Option<&'a Metric>,
+    /// Whether to compare with baselines too, and to measure the spread along every axis.
+    pub thorough: bool,
+}
+
+/// Where networks come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Trained, and seen by the flow.
+    Zoo,
+    /// Trained, and not seen by the flow.
+    HeldOut,
+    /// Made by the flow.
+    Generated,
+    /// Made from the zoo without a flow.
+    Baseline,
+}
+
+/// Networks of one origin.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Population {
+    /// What they are.
+    pub name: String,
+    /// Where they come from.
+    pub kind: Kind,
+    /// The score of each; empty without a metric.
+    pub scores: Vec<f64>,
+    /// How new each is: its distance to the nearest training network, or to an earlier network of
+    /// its population if that is nearer, in median distances of a training network to its nearest.
+    pub novelty: Vec<f64>,
+    /// Median distance to the nearest training network, in the same unit.
+    pub distance: f64,
+    /// The least of these distances.
+    pub least_distance: f64,
+    /// Share that are near copies: [`novelty::NEAR_COPY`].
+    pub near_copies: f64,
+    /// Share that are good and at least as new as each of [`Comparison::thresholds`].
+    pub curve: Vec<f64>,
+    /// Mean of the curve.
+    pub area: f64,
+    /// For each classifier the largest overlap of its errors with those of a training network.
+    pub overlaps: Vec<f64>,
+    /// Mean share of rows that two of its classifiers predict differently.
+    pub disagreement: Option<f64>,
+}
+
+/// Accuracies of ensembles.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ensembles {
+    /// Numbers of networks.
+    pub sizes: Vec<usize>,
+    /// Of training networks.
+    pub zoo: Vec<f64>,
+    /// Of generated networks.
+    pub generated: Vec<f64>,
+}
+
+/// All that was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The zoo first, then the held-out, the generated, and the baselines.
+    pub populations: Vec<Population>,
+    /// Median distance of a training network to its nearest, Euclidean.
+    pub unit: f64,
+    /// Median over the weights of generated / training standard deviation.
+    pub std_ratio: f64,
+    /// Novelties that the curves are drawn at.
+    pub thresholds: Vec<f64>,
+    /// The score from which a network is good.
+    pub good: Option<f64>,
+    /// Of [`novelty::z_u`]; `None` with fewer than five held-out networks.
+    pub z_u: Option<f64>,
+    /// How far the networks spread.
+    pub spectrum: Option<Spectrum>,
+    /// Of classifiers.
+    pub ensembles: Option<Ensembles>,
+}
+
+impl Population {
+    /// Mean score; `None` without a metric.
+    pub fn mean(&self) -> Option<f64> {
+        (!self.scores.is_empty()).then(|| mean(&self.scores))
+    }
+
+    /// Standard deviation of the scores.
+    pub fn std(&self) -> f64 {
+        let mean = mean(&self.scores);
+        let squares = self.scores.iter().map(|score| (score - mean).powi(2));
+        (squares.sum::<f64>() / self.scores.len() as f64).sqrt()
+    }
+
+    /// The lowest score.
+    pub fn worst(&self) -> f64 {
+        self.scores.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}
+
+impl Comparison {
+    /// Compares.
+    ///
+    /// Errors: those of the metric.
+    pub fn new(subject: &Subject<'_>) -> Result<Self> {
+        let &Subject {
+            size,
+            training,
+            held_out,
+            generated,
+            metric,
+            thorough,
+        } = subject;
+        let judge = |networks: &[f32]| -> Result<Vec<Outcome>> {
+            metric.map_or(Ok(Vec::new()), |metric| metric.judge(networks, size))
+        };
+        let own = judge(training)?;
+        let made = judge(generated)?;
+        let distances = novelty::nearest(training, training, size, true);
+        let zoo_mean = (!own.is_empty()).then(|| mean(&scores(&own)));
+        let setting = Setting {
+            size,
+            training,
+            unit: median(distances.iter().map(|nearest| nearest.first).collect()),
+            behaviours: behaviours(metric, &own),
+            good: metric.zip(zoo_mean).map(|(metric, mean)| metric.good(mean)),
+            metric,
+        };
+        let mut populations = vec![
+            setting.population("zoo", Kind::Zoo, training, &own, distances),
+            setting.foreign("zoo, held out", Kind::HeldOut, held_out, &judge(held_out)?),
+            setting.foreign("generated", Kind::Generated, generated, &made),
+        ];
+        if thorough {
+            let zoo = Zoo::new(training, size);
+            for (stream, baseline) in baseline::ALL.into_iter().enumerate() {
+                let mut random = Random::new(BASELINE_SEED, stream as u64);
+                let networks = baseline.make(&zoo, generated.len() / size, &mut random);
+                let (name, outcomes) = (baseline.name(), judge(&networks)?);
+                populations.push(setting.foreign(&name, Kind::Baseline, &networks, &outcomes));
+            }
+        }
+        let first = |networks: &[f32]| -> Vec<f64> {
+            let nearest = novelty::nearest(networks, training, size, false);
+            nearest.iter().map(|nearest| nearest.first).collect()
+        };
+        let enough = held_out.len() / size >= 5;
+        Ok(Self {
+            unit: setting.unit,
+            std_ratio: std_ratio(training, generated, size),
+            thresholds: thresholds().collect(),
+            good: setting.good,
+            z_u: enough.then(|| novelty::z_u(&first(generated), &first(held_out))),
+            spectrum: match thorough {
+                true => Spectrum::new(training, held_out, generated, size),
+                false => None,
+            },
+            ensembles: metric.and_then(|metric| ensembles(metric, &own, &made)),
+            populations,
+        })
+    }
+
+    /// The first population of a kind.
+    pub fn of(&self, kind: Kind) -> &Population {
+        let found = self.populations.iter().find(|p| p.kind == kind);
+        found.expect("there is one of each kind")
+    }
+
+    /// The baselines.
+    pub fn baselines(&self) -> impl Iterator<Item = &Population> {
+        self.populations.iter().filter(|p| p.kind == Kind::Baseline)
+    }
+
+    /// The baseline whose curve encloses most.
+    pub fn best_baseline(&self) -> Option<&Population> {
+        self.baselines().max_by(|a, b| a.area.total_cmp(&b.area))
+    }
+}
+
+/// What every population is held against.
+struct Setting<'a> {
+    size: usize,
+    training: &'a [f32],
+    unit: f64,
+    behaviours: Vec<Behaviour>,
+    good: Option<f64>,
+    metric: Option<&'a Metric>,
+}
+
+impl Setting<'_> {
+    /// Networks that are not the training networks.
+    fn foreign(
+        &self,
+        name: &str,
+        kind: Kind,
+        networks: &[f32],
+        outcomes: &[Outcome],
+    ) -> Population {
+        let nearest = novelty::nearest(networks, self.training, self.size, false);
+        self.population(name, kind, networks, outcomes, nearest)
+    }
+
+    fn population(
+        &self,
+        name: &str,
+        kind: Kind,
+        networks: &[f32],
+        outcomes: &[Outcome],
+        nearest: Vec<Nearest>,
+    ) -> Population {
+        let scores = scores(outcomes);
+        let relative = |distance: f64| distance / self.unit;
+        let novelty = novelty::novelty(networks, self.size, &nearest);
+        let novelty: Vec<f64> = novelty.into_iter().map(relative).collect();
+        let curve: Vec<f64> = thresholds()
+            .map(|threshold| self.share(&novelty, &scores, threshold))
+            .collect();
+        let behaviours = behaviours(self.metric, outcomes);
+        let same = kind == Kind::Zoo;
+        let copies = nearest.iter().filter(|nearest| nearest.is_near_copy());
+        Population {
+            name: name.into(),
+            kind,
+            near_copies: copies.count() as f64 / nearest.len().max(1) as f64,
+            least_distance: relative(
+                nearest
+                    .iter()
+                    .map(|n| n.first)
+                    .fold(f64::INFINITY, f64::min),
+            ),
+            distance: relative(median(nearest.iter().map(|n| n.first).collect())),
+            area: mean(&curve),
+            curve,
+            overlaps: behaviour::largest_overlaps(&behaviours, &self.behaviours, same),
+            disagreement: (behaviours.len() > 1).then(|| behaviour::mean_disagreement(&behaviours)),
+            novelty,
+            scores,
+        }
+    }
+
+    /// The share of networks that are good and at least so new. Without a metric all are good.
+    fn share(&self, novelty: &[f64], scores: &[f64], threshold: f64) -> f64 {
+        let good = |i: usize| match (self.good, scores.get(i)) {
+            (Some(good), Some(score)) => *score >= good,
+            _ => true,
+        };
+        let counted = (0..novelty.len()).filter(|i| novelty[*i] >= threshold && good(*i));
+        counted.count() as f64 / novelty.len().max(1) as f64
+    }
+}
+
+fn thresholds() -> impl Iterator<Item = f64> {
+    (0..THRESHOLDS).map(|i| LARGEST_THRESHOLD * i as f64 / (THRESHOLDS - 1) as f64)
+}
+
+fn scores(outcomes: &[Outcome]) -> Vec<f64> {
+    outcomes.iter().map(|outcome| outcome.score).collect()
+}
+
+fn behaviours(metric: Option<&Metric>, outcomes: &[Outcome]) -> Vec<Behaviour> {
+    let Some(data) = metric.and_then(Metric::data) else {
+        return Vec::new();
+    };
+    let logits = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.logits.as_ref());
+    logits.map(|logits| Behaviour::new(logits, data)).collect()
+}
+
+fn ensembles(metric: &Metric, zoo: &[Outcome], generated: &[Outcome]) -> Option<Ensembles> {
+    let data = metric.data()?;
+    let most = zoo.len().min(generated.len());
+    let sizes: Vec<usize> = ENSEMBLES.into_iter().filter(|size| *size <= most).collect();
+    let accuracies = |outcomes: &[Outcome]| {
+        let logits = outcomes.iter().filter_map(|outcome| outcome.logits.clone());
+        behaviour::ensembles(&logits.collect::<Vec<_>>(), data, &sizes)
+    };
+    Some(Ensembles {
+        zoo: accuracies(zoo),
+        generated: accuracies(generated),
+        sizes,
+    })
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn populations_are_compared_without_a_metric() {
+        let training = [0.0, 1.0, 2.0, 3.0, 10.0];
+        let generated = [0.5, 0.5, 12.0];
+        let found = Comparison::new(&Subject {
+            size: 1,
+            training: &training,
+            held_out: &[4.0, 5.0, 6.0, -1.0, 2.5],
+            generated: &generated,
+            metric: None,
+            thorough: true,
+        })
+        .unwrap();
+        assert_eq!(found.unit, 1.0);
+        let made = found.of(Kind::Generated);
+        assert_eq!(made.novelty, [0.5, 0.0, 2.0]);
+        assert_eq!((made.distance, made.near_copies), (0.5, 1.0 / 3.0));
+        // All three at 0, two up to a half, one beyond.
+        assert_eq!(
+            [0, 10, 11, 40].map(|i| made.curve[i] * 3.0),
+            [3.0, 2.0, 1.0, 1.0]
+        );
+        let average = found.baselines().find(|p| p.name == "average of the zoo");
+        assert_eq!(average.unwrap().novelty[1], 0.0);
+        assert!(found.best_baseline().unwrap().area > 0.0);
+        assert!(found.z_u.unwrap().abs() < 2.0);
+        assert_eq!(made.mean(), None);
+    }
+}
