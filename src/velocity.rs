@@ -249,3 +249,62 @@ pub(crate) fn cast(from: &str, to: &str, data_type: i32) -> NodeProto {
         domain: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::ModelProto;
+    use prost::Message;
+
+    /// The committed artifact's velocity network.
+    fn graph() -> GraphProto {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/iris/iris.onnx");
+        let model = ModelProto::decode(&std::fs::read(path).unwrap()[..]).unwrap();
+        model.graph.unwrap()
+    }
+
+    /// Tests elsewhere show that the parts compute the same; this one that they are two.
+    #[test]
+    fn the_time_embedding_is_apart() {
+        let graph = graph();
+        let parts = Parts::new(&graph);
+        assert_eq!(parts.features, ["input_time.out"]);
+        let time = parts.time.unwrap();
+        let multiplies = |graph: &GraphProto| {
+            let nodes = graph.node.iter();
+            nodes.filter(|node| node.op_type() == "Gemm").count()
+        };
+        assert_eq!((multiplies(&time), multiplies(&parts.rest)), (3, 4));
+        assert!(
+            parts
+                .rest
+                .input
+                .iter()
+                .all(|input| input.name() != value::T)
+        );
+        let embeds = |tensor: &TensorProto| tensor.name().starts_with("time");
+        assert!(time.initializer.iter().any(embeds));
+        assert!(!parts.rest.initializer.iter().any(embeds));
+    }
+
+    #[test]
+    fn what_is_not_computed_row_by_row_stays_with_the_rest() {
+        let whole = |change: &dyn Fn(&mut GraphProto)| {
+            let mut graph = graph();
+            change(&mut graph);
+            let parts = Parts::new(&graph);
+            assert!(parts.time.is_none());
+            assert_eq!(parts.features, [value::T]);
+            assert_eq!(parts.rest, graph);
+        };
+        // An operator that mixes rows; time beside its embedding.
+        whole(&|graph| {
+            let gelu = graph.node.iter_mut().find(|node| node.op_type() == "Gelu");
+            gelu.unwrap().op_type = Some("ReduceMean".into());
+        });
+        whole(&|graph| {
+            let last = graph.node.last_mut().unwrap();
+            last.input.push(value::T.into());
+        });
+    }
+}
