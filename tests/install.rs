@@ -16,7 +16,8 @@ use tempfile::TempDir;
 
 /// Largest shared library, in bytes.
 const MOST_BYTES: u64 = 5_000_000;
-/// Longest time from start to first network, in milliseconds.
+/// Longest time from start to first network, in milliseconds; of the processor, since tests share
+/// theirs with other programs.
 const MOST_MILLISECONDS: f64 = 100.0;
 
 /// Runs a command that must succeed; what it prints.
@@ -97,13 +98,17 @@ impl Installation {
     }
 }
 
-/// Where `first` says that it got libdwf from, its size in bytes, and how many milliseconds it
-/// took.
+/// Where `first` says that it got libdwf from, its size in bytes, and how many milliseconds of the
+/// processor it took.
 fn first(command: &mut Command) -> (String, u64, f64) {
     let line = run(command.arg(folder().join("tiny.onnx")));
     let words: Vec<&str> = line.split_whitespace().collect();
-    let place = words[5].trim_end_matches(',').to_owned();
-    (place, words[0].parse().unwrap(), words[3].parse().unwrap())
+    let busy = words[5].trim_start_matches('(').parse().unwrap();
+    (
+        words[7].trim_end_matches(',').to_owned(),
+        words[0].parse().unwrap(),
+        busy,
+    )
 }
 
 #[test]
@@ -175,7 +180,7 @@ fn the_budgets() {
     let runs = (0..5).map(|_| first(&mut installation.command(&program)));
     // The first run warms the files; the fastest is not disturbed by other tests.
     let (_, size, took) = runs.min_by(|a, b| a.2.total_cmp(&b.2)).unwrap();
-    println!("{size} bytes, first network after {took} ms");
+    println!("{size} bytes, {took} ms of the processor to the first network");
     assert!(size < MOST_BYTES, "{size} bytes");
     assert!(took < MOST_MILLISECONDS, "{took} ms");
     let symbols = installation.path("lib/libdwf.so");

@@ -1,6 +1,6 @@
 /*
  * first ARTIFACT: how large libdwf is, and how long it takes from the start of main to the first
- * network, in a line that begins with both numbers.
+ * network: by the clock, and of the processor, which other programs do not add to.
  */
 #define _GNU_SOURCE
 
@@ -22,16 +22,16 @@ static void check(dwf_status status)
     }
 }
 
-static double milliseconds(void)
+static double milliseconds(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
 }
 
 int main(int argc, char **argv)
 {
-    double start = milliseconds();
+    double start = milliseconds(CLOCK_MONOTONIC);
     if (argc != 2)
         return 2;
     dwf_model *model = NULL;
@@ -44,14 +44,15 @@ int main(int argc, char **argv)
     dwf_buffer buffer = {
         .struct_size = sizeof buffer, .data = malloc(bytes), .size_bytes = bytes};
     check(dwf_sample(sampler, NULL, &buffer, err, sizeof err));
-    double took = milliseconds() - start;
+    double took = milliseconds(CLOCK_MONOTONIC) - start;
+    double worked = milliseconds(CLOCK_PROCESS_CPUTIME_ID);
 
     Dl_info library;
     struct stat file;
     if (!dladdr((void *)(uintptr_t)dwf_version, &library) || stat(library.dli_fname, &file))
         return 1;
-    printf("%lld bytes and %.1f ms: %s, and its first network\n", (long long)file.st_size, took,
-           library.dli_fname);
+    printf("%lld bytes and %.1f ms (%.1f busy): %s, and its first network\n",
+           (long long)file.st_size, took, worked, library.dli_fname);
     free(buffer.data);
     dwf_sampler_free(sampler);
     dwf_model_free(model);
