@@ -1,12 +1,12 @@
 //! The subcommands: one file each, its command line and what it says to people.
 
-pub mod export_sampler;
-pub mod generate;
-pub mod inspect;
-pub mod recalibrate;
-pub mod report;
-pub mod train;
-pub mod zoo;
+pub(crate) mod export_sampler;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod recalibrate;
+pub(crate) mod report;
+pub(crate) mod train;
+pub(crate) mod zoo;
 
 use clap::{CommandFactory, builder::RangedU64ValueParser, error::ErrorKind};
 

@@ -5,8 +5,8 @@ pub mod behaviour;
 pub mod comparison;
 pub mod metric;
 pub mod novelty;
-mod page;
-mod plot;
+pub mod page;
+pub mod plot;
 pub mod spectrum;
 pub mod transfer;
 

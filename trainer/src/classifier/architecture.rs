@@ -35,6 +35,7 @@ const PATCHES: usize = 4;
 
 impl Image {
     /// Numbers in one image.
+    #[allow(clippy::len_without_is_empty, reason = "an image is never empty")]
     pub fn len(self) -> usize {
         self.channels * self.height * self.width
     }

@@ -1,5 +1,10 @@
 //! The operators, forth and back.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "several slices are run through side by side"
+)]
+
 use dwf::layout::Layout;
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 

@@ -16,7 +16,7 @@ use super::at_least;
 /// Input `noise` [batch, latent], standard normal times the source's std (and `condition`, if
 /// the artifact takes one); output `weights` [batch, weights] in the layout's order.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The artifact, NAME.onnx
     artifact: PathBuf,
     /// The graph to write, OTHER.onnx; its tensors go to OTHER.safetensors
@@ -51,7 +51,7 @@ impl From<SolverName> for Method {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let model = Model::open(&self.artifact, &Default::default())?;
         let default = model.metadata().solver.solver();
         let solver = Solver {

@@ -8,7 +8,7 @@ use super::at_least;
 
 /// Generate networks, one safetensors file each, named like a zoo
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The artifact, NAME.onnx
     artifact: PathBuf,
     /// How many networks, from number 0 on
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let range = self.range.unwrap_or(0..self.count);
         generate::generate(&self.artifact, &self.output, range.clone(), self.seed)?;
         println!(

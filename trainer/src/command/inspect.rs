@@ -6,13 +6,13 @@ use dwf_trainer::{error::Result, inspect};
 
 /// Say what an artifact is: tensors, flow, quality, provenance
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The artifact, NAME.onnx
     artifact: PathBuf,
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         print!("{}", inspect::inspect(&self.artifact)?);
         Ok(())
     }

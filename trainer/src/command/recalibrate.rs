@@ -9,7 +9,7 @@ use dwf_trainer::{error::Result, progress, recalibrate};
 /// Generated networks have generated statistics, which fit their weights only about as well. Use
 /// data that the zoo was trained on, never those that you report on.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Folder of networks, as `dwf generate` writes them
     networks: PathBuf,
     /// The network's ONNX graph. Default: network.onnx in the folder
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let done = recalibrate::recalibrate(
             &self.networks,
             self.network.as_deref(),

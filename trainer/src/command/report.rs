@@ -13,7 +13,7 @@ use super::at_least;
 /// score, novelty, copying, errors of their own, ensembles, spread. The main figures also go into
 /// the artifact, where `dwf inspect` shows them.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The artifact, NAME.onnx
     artifact: PathBuf,
     /// Folder of the zoo that it was trained on
@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let options = ReportOptions {
             data: self.data,
             count: self.count,

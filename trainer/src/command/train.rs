@@ -30,7 +30,7 @@ use super::{at_least, usage};
 /// Ctrl-C stops a training so that the same command goes on where it was; what it has done so
 /// far lies in NAME.work until then.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The zoo's folder
     zoo: PathBuf,
     /// The artifact to write, NAME.onnx
@@ -219,7 +219,7 @@ enum DeviceName {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let options = self.options();
         let quality = train::train(&self.zoo, &self.output, &options)?;
         if progress::is_json() {

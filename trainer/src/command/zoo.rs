@@ -27,7 +27,7 @@ use super::at_least;
 /// settings by) and held-out.csv (to report on); and network.onnx, the graph without weights of
 /// networks that are no plain MLP.
 #[derive(clap::Subcommand)]
-pub enum Zoo {
+pub(crate) enum Zoo {
     /// MLPs 4-16-3 on Fisher's Iris data
     Iris(Common),
     /// Classifiers of handwritten digits, 8x8 pixels (UCI, 1797 images)
@@ -64,7 +64,7 @@ pub enum Zoo {
 
 /// What every zoo is asked.
 #[derive(clap::Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// Folder to write, new or empty. Default: the task's name and -zoo
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -83,7 +83,7 @@ pub struct Common {
 
 /// Networks for small images.
 #[derive(Clone, Copy, ValueEnum)]
-pub enum NetworkName {
+pub(crate) enum NetworkName {
     /// Hidden layers of 32 and 32
     Mlp,
     /// Residual, 5266 weights with batch normalisation's statistics (for the digits)
@@ -126,7 +126,7 @@ impl Common {
 }
 
 impl Zoo {
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::Iris(common) => {
                 let about = common.about("iris", None);

@@ -26,7 +26,7 @@ pub struct Metric {
 
 enum Kind {
     /// The share of rows that a classifier gets right.
-    Accuracy(Classification),
+    Accuracy(Box<Classification>),
     /// The mean return of a policy.
     Return(Control),
 }
@@ -83,7 +83,7 @@ impl Metric {
     ///
     /// Errors: IO; RUNTIME_MISSING; INVALID_ARGUMENT if the rows do not fit the network.
     pub fn accuracy(network: &Network, data: &Path) -> Result<Self> {
-        let kind = Kind::Accuracy(Classification::new(network, data)?);
+        let kind = Kind::Accuracy(Box::new(Classification::new(network, data)?));
         Ok(Self { kind })
     }
 
