@@ -31,8 +31,10 @@ pub struct Step {
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
-/// Parameters that a thread takes at a time.
-const CHUNK: usize = 1 << 16;
+/// Parameters that a thread takes at a time, and how many times so many at the least: handing
+/// over less costs more than it saves.
+const CHUNK: usize = 1 << 14;
+const MIN_CHUNKS: usize = 16;
 
 impl AdamW {
     /// For `size` parameters.
@@ -44,51 +46,77 @@ impl AdamW {
         }
     }
 
-    /// One step; `average`, the exponential moving average of the parameters, follows. Returns
-    /// the gradient's norm before clipping.
+    /// One step along `gradient`, which comes in pieces that follow each other; `average`, the
+    /// exponential moving average of the parameters, follows. Returns the gradient's norm before
+    /// clipping.
     pub fn step(
         &mut self,
         parameters: &mut [f32],
-        gradient: &[f32],
+        gradient: &[Vec<f32>],
         average: &mut [f32],
         step: Step,
     ) -> f32 {
         self.step += 1;
         let norm = norm(gradient);
-        let shorten = if norm > step.clip {
-            step.clip / norm
-        } else {
-            1.0
-        };
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
-        let rate = (f64::from(step.rate) / correction(BETA1)) as f32;
-        let scale = (1.0 / correction(BETA2).sqrt()) as f32;
-        let shrink = 1.0 - step.rate * step.weight_decay;
-        let chunks = parameters
-            .par_chunks_mut(CHUNK)
-            .zip(average.par_chunks_mut(CHUNK))
-            .zip(gradient.par_chunks(CHUNK))
-            .zip(self.first.par_chunks_mut(CHUNK))
-            .zip(self.second.par_chunks_mut(CHUNK));
-        chunks.for_each(|((((parameters, average), gradient), first), second)| {
-            let values = parameters.iter_mut().zip(average).zip(gradient);
-            for (((parameter, average), g), (first, second)) in
-                values.zip(first.iter_mut().zip(second))
-            {
-                let g = g * shorten;
-                *first += (1.0 - BETA1) * (g - *first);
-                *second += (1.0 - BETA2) * (g * g - *second);
-                *parameter =
-                    *parameter * shrink - rate * *first / (second.sqrt() * scale + EPSILON);
-                *average += (1.0 - step.average) * (*parameter - *average);
-            }
-        });
+        let update = Update {
+            shorten: if norm > step.clip {
+                step.clip / norm
+            } else {
+                1.0
+            },
+            rate: (f64::from(step.rate) / correction(BETA1)) as f32,
+            scale: (1.0 / correction(BETA2).sqrt()) as f32,
+            shrink: 1.0 - step.rate * step.weight_decay,
+            average: step.average,
+        };
+        let (first, second) = (&mut self.first[..], &mut self.second[..]);
+        let mut rest = [parameters, average, first, second];
+        let mut chunks = Vec::new();
+        for gradient in gradient.iter().flat_map(|piece| piece.chunks(CHUNK)) {
+            let places = rest.each_mut().map(|rest| {
+                let (chunk, after) = std::mem::take(rest).split_at_mut(gradient.len());
+                *rest = after;
+                chunk
+            });
+            chunks.push((gradient, places));
+        }
+        chunks
+            .into_par_iter()
+            .with_min_len(MIN_CHUNKS)
+            .for_each(|(gradient, places)| update.apply(gradient, places));
         norm
     }
 }
 
+/// One step's numbers.
+struct Update {
+    shorten: f32,
+    rate: f32,
+    scale: f32,
+    shrink: f32,
+    average: f32,
+}
+
+impl Update {
+    /// To parameters, their average, first and second moments.
+    fn apply(&self, gradient: &[f32], places: [&mut [f32]; 4]) {
+        let [parameters, average, first, second] = places;
+        let values = parameters.iter_mut().zip(average).zip(gradient);
+        for (((parameter, average), g), (first, second)) in values.zip(first.iter_mut().zip(second))
+        {
+            let g = g * self.shorten;
+            *first += (1.0 - BETA1) * (g - *first);
+            *second += (1.0 - BETA2) * (g * g - *second);
+            *parameter = *parameter * self.shrink
+                - self.rate * *first / (second.sqrt() * self.scale + EPSILON);
+            *average += (1.0 - self.average) * (*parameter - *average);
+        }
+    }
+}
+
 /// The Euclidean norm; its sums do not depend on the number of threads.
-fn norm(values: &[f32]) -> f32 {
+fn norm(pieces: &[Vec<f32>]) -> f32 {
     const LANES: usize = 16;
     let square = |chunk: &[f32]| -> f64 {
         let mut sums = [0f32; LANES];
@@ -99,7 +127,15 @@ fn norm(values: &[f32]) -> f32 {
         }
         sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + f64::from(rest)
     };
-    let sums: Vec<f64> = values.par_chunks(CHUNK).map(square).collect();
+    let chunks: Vec<&[f32]> = pieces
+        .iter()
+        .flat_map(|piece| piece.chunks(CHUNK))
+        .collect();
+    let sums: Vec<f64> = chunks
+        .into_par_iter()
+        .with_min_len(MIN_CHUNKS)
+        .map(square)
+        .collect();
     sums.iter().sum::<f64>().sqrt() as f32
 }
 
@@ -123,7 +159,7 @@ mod tests {
         let mut expected = [1.0f64, -2.0];
         let (mut m, mut v) = ([0.0f64; 2], [0.0f64; 2]);
         for (t, gradient) in GRADIENTS.iter().enumerate() {
-            let norm = adam.step(&mut p, gradient, &mut average, step);
+            let norm = adam.step(&mut p, &gradient.map(|g| vec![g]), &mut average, step);
             let length = gradient
                 .iter()
                 .map(|g| f64::from(*g).powi(2))

@@ -203,7 +203,6 @@ pub fn train(
 ) -> Result<Flow> {
     let held_out = HeldOut::new(task.held_out, options);
     let mut state = state.unwrap_or_else(|| State::new(task.start, held_out.loss(task.start)));
-    let mut gradient = vec![0.0; state.velocity.weights.len()];
     let size = task.start.shape.latent;
     let every = options.steps.div_ceil(CHECKS).max(1);
     while state.step() < options.steps && !state.exhausted(options.keep) {
@@ -211,9 +210,9 @@ pub fn train(
         let stream = STEP_STREAMS + ((options.round as u64) << 32) + step as u64;
         let mut random = Random::new(options.seed, stream);
         let Batch { points, velocity } = Batch::draw(task.target, size, &options.path, &mut random);
-        let loss = state
+        let (loss, gradient) = state
             .velocity
-            .loss_gradient(points, velocity, &mut gradient, options.device);
+            .loss_gradient(points, velocity, options.device);
         if !loss.is_finite() {
             return Err(Error::new(
                 Status::Diverged,
@@ -256,13 +255,14 @@ pub fn carry(
 ) -> Result<Vec<f32>> {
     let size = velocity.shape.latent;
     let mut state = noise;
+    let mut evaluator = velocity.evaluator(device);
     let mut evaluate = |t: &[f32], x: &[f32], v: &mut [f32]| {
         let points = Points {
             x: x.to_vec(),
             t: t.repeat(x.len() / size / t.len()),
             condition: conditions.to_vec(),
         };
-        v.copy_from_slice(&velocity.evaluate(points, device));
+        v.copy_from_slice(&evaluator.evaluate(points));
         Ok(())
     };
     let workspace = &mut Workspace::default();

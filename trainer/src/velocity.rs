@@ -12,7 +12,7 @@ use std::ops::Range;
 use dwf::condition::ConditionSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::burn::{Device, Points};
+pub use self::burn::{Device, Evaluator, Points};
 use crate::random::Random;
 
 /// Width of the embeddings of time and condition.

@@ -219,9 +219,11 @@ fn gradients_are_those_of_the_formulas() {
                 .map(|(v, target)| (v - f64::from(*target)).powi(2));
             squares.sum::<f64>() / target.len() as f64
         };
-        let mut gradient = vec![0.0; velocity.weights.len()];
-        let value =
-            velocity.loss_gradient(points.clone(), target.clone(), &mut gradient, Device::Cpu);
+        let before = velocity.weights.clone();
+        let (value, gradient) = velocity.loss_gradient(points.clone(), target.clone(), Device::Cpu);
+        assert!(velocity.weights == before);
+        let gradient = gradient.concat();
+        assert_eq!(gradient.len(), velocity.weights.len());
         assert!((f64::from(value) - loss(&velocity)).abs() < 1e-5);
         for i in (0..gradient.len()).step_by(97) {
             let weight = velocity.weights[i];

@@ -78,7 +78,7 @@ impl State {
     }
 
     /// One step of the optimiser.
-    pub(super) fn advance(&mut self, gradient: &[f32], options: &FlowOptions) {
+    pub(super) fn advance(&mut self, gradient: &[Vec<f32>], options: &FlowOptions) {
         self.log.step += 1;
         let step = self.log.step as f32;
         let step = Step {
@@ -117,9 +117,11 @@ impl State {
         }
         self.log.checks.push(check);
         let better = match (keep, &self.log.kept) {
-            (Keep::Last, _) | (_, None) => true,
+            // The average is the last when the training is over.
+            (Keep::Last, _) => false,
+            (Keep::Quality, _) if check.quality.shortfall.is_none() => false,
+            (_, None) => true,
             (Keep::HeldOutLoss, Some(kept)) => check.held_out_loss < kept.held_out_loss,
-            (Keep::Quality, Some(_)) if check.quality.shortfall.is_none() => true,
             (Keep::Quality, Some(kept)) => !kept.quality.better(&check.quality),
         };
         if better {
@@ -164,7 +166,11 @@ impl State {
             standing_still,
             lowest: standing_still,
             lowest_step: 0,
-            kept: self.log.kept.and_then(|kept| kept.held_out_loss)?,
+            kept: self
+                .log
+                .kept
+                .or(self.log.checks.last().copied())?
+                .held_out_loss?,
         };
         for check in &self.log.checks {
             let loss = check.held_out_loss?;

@@ -1,8 +1,12 @@
 //! Velocity networks computed and differentiated by burn.
 
-use burn::tensor::{Gradients, Tensor, TensorData, activation, module};
+use std::{ops::Range, sync::Arc};
 
-use super::{NORM_EPSILON, Ops, Start, Velocity, VelocityTensor};
+use burn::tensor::{
+    AllocationProperty, Bytes, DType, Gradients, Tensor, TensorData, activation, module,
+};
+
+use super::{NORM_EPSILON, Ops, Shape, Start, Velocity, VelocityTensor};
 use crate::error::{Result, invalid};
 
 /// Where velocity networks are trained.
@@ -48,30 +52,57 @@ pub struct Points {
     pub condition: Vec<f32>,
 }
 
+/// A network on a device, for many evaluations.
+pub struct Evaluator {
+    network: Network,
+    shape: Shape,
+    device: burn::tensor::Device,
+}
+
+impl Evaluator {
+    /// v at the points, [batch, latent].
+    pub fn evaluate(&mut self, points: Points) -> Vec<f32> {
+        to_vec(self.network.at(&self.shape, points, &self.device))
+    }
+}
+
 impl Velocity {
+    /// The network on a device.
+    pub fn evaluator(&self, device: Device) -> Evaluator {
+        let device = device.burn();
+        Evaluator {
+            network: Network::new(&self.shape, &Arc::new(self.weights.clone()), &device),
+            shape: self.shape,
+            device,
+        }
+    }
+
     /// v at the points, [batch, latent].
     pub fn evaluate(&self, points: Points, device: Device) -> Vec<f32> {
-        let device = device.burn();
-        to_vec(Network::new(self, &device).at(self, points, &device))
+        self.evaluator(device).evaluate(points)
     }
 
     /// The mean squared difference of v at the points and `target` [batch, latent], and its
-    /// gradient by every weight.
+    /// gradient by every weight, a vector a tensor. The weights stay as they are.
     pub fn loss_gradient(
-        &self,
+        &mut self,
         points: Points,
         target: Vec<f32>,
-        gradient: &mut [f32],
         device: Device,
-    ) -> f32 {
+    ) -> (f32, Vec<Vec<f32>>) {
         let device = device.burn().autodiff();
-        let mut network = Network::new(self, &device);
-        let v = network.at(self, points, &device);
-        let difference = v - rows(target, self.shape.latent, &device);
-        let loss = (difference.clone() * difference).mean();
-        let gradients = loss.backward();
-        network.read(&gradients, gradient);
-        loss.into_scalar()
+        // Lent, not copied: at a hundred megabytes that would be a good part of the time.
+        let weights = Arc::new(std::mem::take(&mut self.weights));
+        let (loss, gradient) = {
+            let mut network = Network::new(&self.shape, &weights, &device);
+            let v = network.at(&self.shape, points, &device);
+            let difference = v - rows(target, self.shape.latent, &device);
+            let loss = (difference.clone() * difference).mean();
+            let gradients = loss.backward();
+            (loss.into_scalar(), network.take_gradient(gradients))
+        };
+        self.weights = Arc::try_unwrap(weights).unwrap_or_else(|shared| (*shared).clone());
+        (loss, gradient)
     }
 }
 
@@ -88,13 +119,29 @@ enum Leaf {
     Vector(Tensor<1>),
 }
 
+/// Some of the weights, as bytes that burn can hold on to.
+struct Shared {
+    weights: Arc<Vec<f32>>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.weights[self.range.clone()])
+    }
+}
+
 impl Network {
     /// On an autodiff device the weights' gradients are kept.
-    fn new(velocity: &Velocity, device: &burn::tensor::Device) -> Self {
-        let tensors = velocity.tensors();
+    fn new(shape: &Shape, weights: &Arc<Vec<f32>>, device: &burn::tensor::Device) -> Self {
+        let tensors = shape.tensors();
         let leaf = |tensor: &VelocityTensor| {
-            let values = velocity.weights[tensor.range.clone()].to_vec();
-            let data = TensorData::new(values, tensor.shape.clone());
+            let bytes = bytes::Bytes::from_owner(Shared {
+                weights: weights.clone(),
+                range: tensor.range.clone(),
+            });
+            let bytes = Bytes::from_shared(bytes, AllocationProperty::Native);
+            let data = TensorData::from_bytes(bytes, tensor.shape.clone(), DType::F32);
             if tensor.is_matrix() {
                 Leaf::Matrix(tracked(Tensor::from_data(data, device)))
             } else {
@@ -108,13 +155,8 @@ impl Network {
         }
     }
 
-    fn at(
-        &mut self,
-        velocity: &Velocity,
-        points: Points,
-        device: &burn::tensor::Device,
-    ) -> Tensor<2> {
-        let shape = &velocity.shape;
+    fn at(&mut self, shape: &Shape, points: Points, device: &burn::tensor::Device) -> Tensor<2> {
+        self.next = 0;
         let condition =
             (shape.condition > 0).then(|| rows(points.condition, shape.condition, device));
         let x = rows(points.x, shape.latent, device);
@@ -142,15 +184,16 @@ impl Network {
         }
     }
 
-    /// Copies the weights' gradients out, in the weights' order.
-    fn read(&self, gradients: &Gradients, out: &mut [f32]) {
-        for (tensor, leaf) in self.tensors.iter().zip(&self.leaves) {
-            let values = match leaf {
-                Leaf::Matrix(leaf) => leaf.grad(gradients).map(to_vec),
-                Leaf::Vector(leaf) => leaf.grad(gradients).map(to_vec),
-            };
-            out[tensor.range.clone()].copy_from_slice(&values.expect("every weight matters"));
-        }
+    /// Moves the weights' gradients out, in the weights' order.
+    fn take_gradient(self, mut gradients: Gradients) -> Vec<Vec<f32>> {
+        let take = |leaf: Leaf| match leaf {
+            Leaf::Matrix(leaf) => leaf.grad_remove(&mut gradients).map(to_vec),
+            Leaf::Vector(leaf) => leaf.grad_remove(&mut gradients).map(to_vec),
+        };
+        let gradient = self.leaves.into_iter().map(take);
+        gradient
+            .collect::<Option<_>>()
+            .expect("every weight matters")
     }
 }
 
