@@ -52,12 +52,13 @@ impl AdamW {
     pub fn step(
         &mut self,
         parameters: &mut [f32],
-        gradient: &[Vec<f32>],
+        gradient: &[impl AsRef<[f32]>],
         average: &mut [f32],
         step: Step,
     ) -> f32 {
         self.step += 1;
-        let norm = norm(gradient);
+        let gradient: Vec<&[f32]> = gradient.iter().map(AsRef::as_ref).collect();
+        let norm = norm(&gradient);
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
         let update = Update {
             shorten: if norm > step.clip {
@@ -116,7 +117,7 @@ impl Update {
 }
 
 /// The Euclidean norm; its sums do not depend on the number of threads.
-fn norm(pieces: &[Vec<f32>]) -> f32 {
+fn norm(pieces: &[&[f32]]) -> f32 {
     const LANES: usize = 16;
     let square = |chunk: &[f32]| -> f64 {
         let mut sums = [0f32; LANES];

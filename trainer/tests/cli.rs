@@ -446,3 +446,46 @@ fn without_onnx_runtime_training_does_not_start() {
         &["ONNX Runtime", "/nowhere"],
     );
 }
+
+/// After Ctrl-C the same command goes on, to the bytes of a run in one go.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 12");
+    let files = || ["onnx", "safetensors"].map(|e| fs::read(at.join("flow").with_extension(e)));
+    let train = "train zoo -o flow.onnx --steps 600 --width 64";
+    succeeds(at, train);
+    let whole = files().map(Result::unwrap);
+    let state = || -> Option<std::path::PathBuf> {
+        let parts = fs::read_dir(at.join("flow.work")).ok()?;
+        let mut states = parts.filter_map(|part| {
+            let state = part.ok()?.path().join("state.safetensors");
+            state.exists().then_some(state)
+        });
+        states.next()
+    };
+    let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(train.split(' ').chain(["--json"]))
+        .current_dir(at)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(process.stdout.take().unwrap());
+    let lines = std::io::BufRead::lines(lines).map_while(Result::ok);
+    // The first look at the flow: the training has begun.
+    let mut checks = lines.filter(|line| line.contains("\"check\""));
+    assert!(checks.next().is_some());
+    let kill = Command::new("kill")
+        .args(["-INT", &process.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    assert!(state().is_some(), "no state is kept");
+    succeeds(at, train);
+    assert!(files().map(Result::unwrap) == whole);
+    let all = ["flow.onnx", "flow.safetensors", "zoo"];
+    assert_eq!(common::names(at), all);
+}
