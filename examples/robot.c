@@ -6,8 +6,8 @@
  *     robot ARTIFACT.onnx [DEADLINE_MICROSECONDS]
  *
  * After the start neither this program nor libdwf allocates memory. ONNX Runtime does: in each
- * evaluation of this artifact 53 objects of at most 840 bytes, two for every node of the graph and
- * the rest for the run, which it frees before the evaluation ends, and which none of its session
+ * evaluation of this artifact some 40 objects of at most 840 bytes, two for every node of the graph
+ * and the rest for the run, which it frees before the evaluation ends, and which none of its session
  * options avoids: memory pattern, arena and registered allocators are for tensors, and tensors
  * cost no allocation here. So the heap that those objects come from is made ready and locked
  * before the loop (realtime.h), and in the loop nobody asks the kernel for anything: no system
