@@ -1,166 +1,232 @@
-//! Alignment: hidden units of every network put in the order of the first network's.
+//! Alignment: the units of every network put in the order of one reference's.
 //!
 //! Permuting the units of a hidden layer does not change what a network computes, but scatters
-//! equal networks over weight space. Weight matching after Ainsworth, Hayase and Srinivasa, "Git
-//! Re-Basin" (ICLR 2023, arXiv 2209.04836), Algorithm 1: coordinate descent over the layers, each
-//! step an exact linear assignment.
+//! equal networks over weight space. [`crate::groups`] finds what may be permuted, and
+//! [`crate::matching`] the permutation of each network; here they are applied to a zoo, verified,
+//! and kept against interruption.
 
+use dwf::layout::{Layout, TensorKind};
 use rayon::prelude::*;
 
 use crate::{
-    assignment,
-    mlp::{Layer, Mlp, dot},
-    random::Random,
+    error::Result,
+    groups::{Groups, Permutation},
+    interrupt,
+    matching::Matcher,
+    progress::Progress,
+    verify::Verifier,
+    work::Part,
+    zoo::Zoo,
 };
 
-/// Random streams of the networks begin here, clear of the other stages'.
-const STREAMS: u64 = 1 << 32;
+/// Rounds of matching to the mean, which settles in a few.
+const MEAN_ROUNDS: usize = 6;
+/// The mean has settled when a round brings the networks nearer by less than this part.
+const SETTLED: f64 = 1e-3;
 
-/// For each hidden layer the old unit that stands at each new place.
-pub type Permutations = Vec<Vec<usize>>;
-
-/// Aligns networks ([count, mlp's weights] row-major, none beyond [`LARGEST_WEIGHT`](crate::checkpoint::LARGEST_WEIGHT)) to the first
-/// of them, in place. Every network computes the same function as before, and `seed` decides the
-/// order of the descent.
-pub fn align(networks: &mut [f32], size: usize, mlp: &Mlp, seed: u64, done: impl Fn() + Sync) {
-    let (reference, others) = networks.split_at_mut(size);
-    others
-        .par_chunks_exact_mut(size)
-        .enumerate()
-        .for_each(|(i, weights)| {
-            let permutations = match_weights(
-                mlp,
-                reference,
-                weights,
-                Random::new(seed, STREAMS + i as u64),
-            );
-            weights.copy_from_slice(&permute(mlp, weights, &permutations));
-            done();
-        });
+/// What the networks are matched to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub enum Reference {
+    /// The first network of the zoo.
+    #[default]
+    First,
+    /// The network nearest to all others, after they were matched to the first.
+    Medoid,
+    /// The mean of all networks, which is taken again after each round of matching, as in
+    /// "MergeMany" of Git Re-Basin.
+    Mean,
 }
 
-/// The permutations of `weights` that bring it nearest to `reference` (both flat vectors), up to
-/// a local optimum: no single layer can be improved.
-pub fn match_weights(
-    mlp: &Mlp,
-    reference: &[f32],
-    weights: &[f32],
-    mut random: Random,
-) -> Permutations {
-    let hidden = mlp.layers().len() - 1;
-    let mut permutations: Permutations = mlp.layers()[..hidden]
-        .iter()
-        .map(|layer| (0..layer.outputs).collect())
-        .collect();
-    let mut order: Vec<usize> = (0..hidden).collect();
-    loop {
-        let mut changed = false;
-        random.shuffle(&mut order);
-        for &layer in &order {
-            let costs = costs(mlp, reference, weights, &permutations, layer);
-            let best = assignment::solve(&costs, mlp.layers()[layer].outputs);
-            // Ties must not count as progress, or the descent could go round in circles.
-            if total(&costs, &best) < total(&costs, &permutations[layer]) - tie(best.len()) {
-                permutations[layer] = best;
-                changed = true;
+/// What alignment did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// How many networks there are.
+    pub networks: usize,
+    /// Mean squared distance of the networks' parameters to the mean network's before.
+    pub before: f64,
+    /// The same afterwards.
+    pub after: f64,
+    /// Rounds in which all networks were matched.
+    pub rounds: usize,
+}
+
+impl Report {
+    /// The part of the squared distance that was only a matter of order.
+    pub fn reduction(&self) -> f64 {
+        1.0 - self.after / self.before.max(f64::MIN_POSITIVE)
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        format!(
+            "{} networks, verified in ONNX Runtime, in {} round{} of matching\n\
+             squared distance to their mean: {:.4} before, {:.4} after, {:.1} % less\n",
+            self.networks,
+            self.rounds,
+            if self.rounds == 1 { "" } else { "s" },
+            self.before,
+            self.after,
+            100.0 * self.reduction()
+        )
+    }
+}
+
+/// Aligns a zoo in place. Every network computes what it did before, which is verified on random
+/// input. Finished networks are kept in `part`, if there is one, and taken from there.
+///
+/// Errors: RUNTIME_MISSING; INVALID_ARGUMENT naming the network that computes nothing finite;
+/// INTERNAL naming network and layer if verification fails; IO; CANCELLED when
+/// [interrupted](interrupt), if there is a part to go on from.
+pub fn align(
+    zoo: &mut Zoo,
+    groups: &Groups,
+    reference: Reference,
+    part: Option<&Part>,
+) -> Result<Report> {
+    let before = spread(zoo);
+    let network = zoo.network.clone();
+    let verifier = Verifier::new(&network, zoo.weights.row(0), 0)?;
+    let mut rounds = Rounds {
+        layout: network.layout(),
+        groups,
+        verifier,
+        part,
+        count: 0,
+    };
+    let first = zoo.weights.row(0).to_vec();
+    rounds.run(zoo, &first, Some(0))?;
+    let mut after = spread(zoo);
+    match reference {
+        Reference::First => (),
+        Reference::Medoid => {
+            let medoid = medoid(zoo);
+            if medoid != 0 {
+                let reference = zoo.weights.row(medoid).to_vec();
+                rounds.run(zoo, &reference, Some(medoid))?;
+                after = spread(zoo);
             }
         }
-        if !changed {
-            return permutations;
-        }
-    }
-}
-
-/// Gains below this are rounding of the `units` f32 costs, which are scaled to at most 1.
-fn tie(units: usize) -> f64 {
-    1e-6 * units as f64
-}
-
-/// The same function with its hidden units reordered.
-pub fn permute(mlp: &Mlp, weights: &[f32], permutations: &[Vec<usize>]) -> Vec<f32> {
-    let mut permuted = weights.to_vec();
-    for (i, layer) in mlp.layers().iter().enumerate() {
-        let rows = permutations.get(i);
-        let columns = i.checked_sub(1).map(|before| &permutations[before]);
-        for output in 0..layer.outputs {
-            let from = rows.map_or(output, |rows| rows[output]);
-            permuted[layer.bias.start + output] = weights[layer.bias.start + from];
-            let old = row(weights, layer, from);
-            let new = &mut permuted[layer.weight.start + output * layer.inputs..][..layer.inputs];
-            match columns {
-                Some(columns) => gather(old, columns, new),
-                None => new.copy_from_slice(old),
+        Reference::Mean => {
+            while rounds.count < MEAN_ROUNDS {
+                let last = after;
+                let mean = mean(zoo);
+                rounds.run(zoo, &mean, None)?;
+                after = spread(zoo);
+                if after > last * (1.0 - SETTLED) {
+                    break;
+                }
             }
         }
     }
-    permuted
+    let rounds = rounds.count;
+    Ok(Report {
+        networks: zoo.count(),
+        before,
+        after,
+        rounds,
+    })
 }
 
-fn row<'a>(weights: &'a [f32], layer: &Layer, i: usize) -> &'a [f32] {
-    &weights[layer.weight.start + i * layer.inputs..][..layer.inputs]
+/// Rounds of matching all networks to a reference.
+struct Rounds<'a> {
+    layout: &'a Layout,
+    groups: &'a Groups,
+    verifier: Verifier<'a>,
+    part: Option<&'a Part>,
+    count: usize,
 }
 
-fn gather(values: &[f32], indices: &[usize], out: &mut [f32]) {
-    for (out, index) in out.iter_mut().zip(indices) {
-        *out = values[*index];
+impl Rounds<'_> {
+    fn run(&mut self, zoo: &mut Zoo, reference: &[f32], skip: Option<usize>) -> Result<()> {
+        let progress = Progress::new("align", zoo.count() - usize::from(skip.is_some()));
+        let matcher = Matcher::new(self.layout, self.groups, reference);
+        let files = &zoo.files;
+        let size = zoo.weights.size();
+        let rows = zoo.weights.par_chunks_exact_mut(size).enumerate();
+        let round = &*self;
+        rows.filter(|(i, _)| Some(*i) != skip)
+            .try_for_each(|(i, row)| {
+                let name = files
+                    .get(i)
+                    .map_or(format!("network {i}"), |file| format!("'{file}'"));
+                round.network(&matcher, i, row).map_err(|e| e.at(name))?;
+                progress.step(String::new);
+                Ok(())
+            })?;
+        progress.finish();
+        self.count += 1;
+        Ok(())
+    }
+
+    fn network(&self, matcher: &Matcher<'_>, i: usize, row: &mut [f32]) -> Result<()> {
+        if self.part.is_some() && interrupt::requested() {
+            return Err(interrupt::error("every network aligned so far"));
+        }
+        let file = format!("{}-{i}", self.count);
+        let known = match self.part {
+            Some(part) => part
+                .read(&file)?
+                .and_then(|b| Permutation::from_bytes(&b, self.groups)),
+            None => None,
+        };
+        let found = known.is_none();
+        let permutation = known.unwrap_or_else(|| matcher.match_network(row));
+        let mut permuted = vec![0.0; row.len()];
+        self.groups
+            .permute(self.layout, row, &permutation, &mut permuted);
+        self.verifier.check(row, &permuted)?;
+        if let Some(part) = self.part.filter(|_| found) {
+            part.write(&file, &permutation.to_bytes())?;
+        }
+        row.copy_from_slice(&permuted);
+        Ok(())
     }
 }
 
-/// Minus the similarity of every reference unit (row) with every unit (column) of hidden layer
-/// `layer`, given the permutations of its neighbours: incoming weights, bias, outgoing weights.
-fn costs(
-    mlp: &Mlp,
-    reference: &[f32],
-    weights: &[f32],
-    permutations: &[Vec<usize>],
-    layer: usize,
-) -> Vec<f32> {
-    let before = layer.checked_sub(1).map(|before| &permutations[before][..]);
-    let after = permutations.get(layer + 1).map(|after| &after[..]);
-    let (this, next) = (&mlp.layers()[layer], &mlp.layers()[layer + 1]);
-    let units = units(reference, this, next, None, None);
-    let others = self::units(weights, this, next, before, after);
-    let length = units.len() / this.outputs;
-    let mut costs: Vec<f32> = units
-        .chunks_exact(length)
-        .flat_map(|unit| {
-            others
-                .chunks_exact(length)
-                .map(move |other| -dot(unit, other))
-        })
+/// The mean of all networks.
+fn mean(zoo: &Zoo) -> Vec<f32> {
+    let mut sum = vec![0f64; zoo.weights.size()];
+    for network in zoo.networks() {
+        sum.par_iter_mut()
+            .zip(network)
+            .for_each(|(sum, w)| *sum += f64::from(*w));
+    }
+    let count = zoo.count() as f64;
+    sum.into_iter().map(|sum| (sum / count) as f32).collect()
+}
+
+/// Mean squared distance of the networks' parameters to their mean.
+fn spread(zoo: &Zoo) -> f64 {
+    let mean = mean(zoo);
+    let layout = zoo.layout();
+    let rows = zoo.weights.par_chunks_exact(zoo.weights.size());
+    rows.map(|network| distance(layout, network, &mean))
+        .sum::<f64>()
+        / zoo.count() as f64
+}
+
+/// The squared distance of two networks' parameters.
+pub fn distance(layout: &Layout, a: &[f32], b: &[f32]) -> f64 {
+    let parameters = layout
+        .tensors()
+        .iter()
+        .filter(|t| t.kind == TensorKind::Parameter);
+    let tensor = |range: std::ops::Range<usize>| -> f64 {
+        let pairs = a[range.clone()].iter().zip(&b[range]);
+        pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum()
+    };
+    parameters.map(|spec| tensor(spec.range())).sum()
+}
+
+/// The network with the least squared distance to all others.
+fn medoid(zoo: &Zoo) -> usize {
+    // Of vectors, that is the one nearest to their mean.
+    let mean = mean(zoo);
+    let layout = zoo.layout();
+    let rows = zoo.weights.par_chunks_exact(zoo.weights.size());
+    let distances: Vec<f64> = rows
+        .map(|network| distance(layout, network, &mean))
         .collect();
-    let largest = costs
-        .iter()
-        .fold(f32::MIN_POSITIVE, |largest, cost| largest.max(cost.abs()));
-    costs.iter_mut().for_each(|cost| *cost /= largest);
-    costs
-}
-
-/// Every unit of a hidden layer as one vector, [units, inputs + 1 + next outputs]: what comes in,
-/// its bias, and what goes out, with the neighbouring layers' units reordered.
-fn units(
-    weights: &[f32],
-    this: &Layer,
-    next: &Layer,
-    before: Option<&[usize]>,
-    after: Option<&[usize]>,
-) -> Vec<f32> {
-    let at = |order: Option<&[usize]>, i: usize| order.map_or(i, |order| order[i]);
-    let mut units = Vec::with_capacity(this.outputs * (this.inputs + 1 + next.outputs));
-    for unit in 0..this.outputs {
-        let incoming = row(weights, this, unit);
-        units.extend((0..this.inputs).map(|i| incoming[at(before, i)]));
-        units.push(weights[this.bias.start + unit]);
-        units.extend((0..next.outputs).map(|i| row(weights, next, at(after, i))[unit]));
-    }
-    units
-}
-
-fn total(costs: &[f32], columns: &[usize]) -> f64 {
-    let n = columns.len();
-    columns
-        .iter()
-        .enumerate()
-        .map(|(row, column)| f64::from(costs[row * n + column]))
-        .sum()
+    let nearest = (0..distances.len()).min_by(|a, b| distances[*a].total_cmp(&distances[*b]));
+    nearest.expect("a zoo has networks")
 }

@@ -2,10 +2,10 @@
 
 /// The permutation with the least total cost: row i takes column `result[i]`.
 ///
-/// `costs` is [n, n] row-major and finite. Shortest augmenting paths after R. Jonker and
-/// A. Volgenant, "A shortest augmenting path algorithm for dense and sparse linear assignment
-/// problems", Computing 38 (1987): O(n^3), with the dual variables in f64, so that rounding does
-/// not build up along a path.
+/// `costs` is [n, n] row-major and finite. After R. Jonker and A. Volgenant, "A shortest
+/// augmenting path algorithm for dense and sparse linear assignment problems", Computing 38
+/// (1987): most rows are assigned by reducing columns and rows, the others along shortest paths.
+/// O(n^3), with the dual variables in f64, so that rounding does not build up along a path.
 ///
 /// Panics unless `costs` has n * n elements, all finite: no path is shortest among NaNs, and the
 /// search for one would not end.
@@ -16,29 +16,43 @@ pub fn solve(costs: &[f32], n: usize) -> Vec<usize> {
         "the costs are not finite"
     );
     let mut search = Search::new(costs, n);
-    for row in 0..n {
-        search.assign(row);
+    let mut free = search.reduce_columns();
+    for _ in 0..ROW_REDUCTIONS {
+        free = search.reduce_rows(free);
     }
-    search.columns
+    for row in free {
+        search.augment(row);
+    }
+    search
+        .columns
+        .iter()
+        .map(|column| *column as usize)
+        .collect()
 }
 
-const FREE: usize = usize::MAX;
+const FREE: u32 = u32::MAX;
+/// Rounds of row reduction; the original has two, and a third no longer pays.
+const ROW_REDUCTIONS: usize = 2;
+/// Steps of a round for each row. Where many rows want the same columns, prices creep up for
+/// hundreds of steps a row, while a shortest path would end it: measured on inner products of
+/// normal vectors, 3072 of them, 4 takes a quarter of the time that no bound does.
+const ROW_STEPS: usize = 4;
 
 struct Search<'a> {
     costs: &'a [f32],
     n: usize,
-    row_duals: Vec<f64>,
-    column_duals: Vec<f64>,
+    /// What each column has been reduced by. A row's reduced costs are its costs less these.
+    duals: Vec<f64>,
     /// Row to column, or `FREE`.
-    columns: Vec<usize>,
+    columns: Vec<u32>,
     /// Column to row, or `FREE`.
-    rows: Vec<usize>,
+    rows: Vec<u32>,
     /// Length of the shortest known path to each column.
     distances: Vec<f64>,
+    /// Infinite for columns whose distance is final, else 0.
+    settled: Vec<f64>,
     /// The row before each column on that path.
-    parents: Vec<usize>,
-    /// The columns: first those with a final distance, in the order they got it.
-    order: Vec<usize>,
+    parents: Vec<u32>,
 }
 
 impl<'a> Search<'a> {
@@ -46,77 +60,189 @@ impl<'a> Search<'a> {
         Self {
             costs,
             n,
-            row_duals: vec![0.0; n],
-            column_duals: vec![0.0; n],
+            duals: vec![0.0; n],
             columns: vec![FREE; n],
             rows: vec![FREE; n],
             distances: vec![0.0; n],
+            settled: vec![0.0; n],
             parents: vec![0; n],
-            order: (0..n).collect(),
         }
+    }
+
+    fn row(&self, row: u32) -> &'a [f32] {
+        &self.costs[row as usize * self.n..][..self.n]
+    }
+
+    /// Gives columns to the rows where they are cheapest, and returns the rows without one.
+    fn reduce_columns(&mut self) -> Vec<u32> {
+        let n = self.n;
+        let mut cheapest = vec![f32::INFINITY; n];
+        let mut by = vec![0u32; n];
+        for row in 0..n as u32 {
+            let costs = self.row(row);
+            for ((cost, least), by) in costs.iter().zip(&mut cheapest).zip(&mut by) {
+                let better = cost < least;
+                *least = if better { *cost } else { *least };
+                *by = if better { row } else { *by };
+            }
+        }
+        let mut wishes = vec![0u32; n];
+        for column in (0..n).rev() {
+            self.duals[column] = f64::from(cheapest[column]);
+            let row = by[column] as usize;
+            wishes[row] += 1;
+            if wishes[row] == 1 {
+                self.columns[row] = column as u32;
+                self.rows[column] = row as u32;
+            }
+        }
+        // A row with one column alone can give up as much as its second best costs more.
+        for row in (0..n as u32).filter(|row| wishes[*row as usize] == 1) {
+            let column = self.columns[row as usize] as usize;
+            let (_, second, _, _) = self.two_cheapest(row);
+            let own = f64::from(self.row(row)[column]) - self.duals[column];
+            self.duals[column] -= (second - own).max(0.0);
+        }
+        (0..n as u32)
+            .filter(|row| wishes[*row as usize] == 0)
+            .collect()
+    }
+
+    /// Least and second least reduced cost of a row, with their columns.
+    fn two_cheapest(&self, row: u32) -> (f64, f64, usize, usize) {
+        const LANES: usize = 16;
+        let (costs, duals) = (self.row(row), &self.duals[..]);
+        let (mut first, mut second) = ([f64::INFINITY; LANES], [f64::INFINITY; LANES]);
+        let (mut place, mut next) = ([0u32; LANES], [0u32; LANES]);
+        let mut base = 0;
+        for (costs, duals) in costs.chunks(LANES).zip(duals.chunks(LANES)) {
+            for i in 0..costs.len() {
+                let value = f64::from(costs[i]) - duals[i];
+                let column = base + i as u32;
+                let (best, good) = (value < first[i], value < second[i]);
+                next[i] = if best {
+                    place[i]
+                } else if good {
+                    column
+                } else {
+                    next[i]
+                };
+                second[i] = if best {
+                    first[i]
+                } else if good {
+                    value
+                } else {
+                    second[i]
+                };
+                place[i] = if best { column } else { place[i] };
+                first[i] = if best { value } else { first[i] };
+            }
+            base += LANES as u32;
+        }
+        let mut result = (f64::INFINITY, f64::INFINITY, 0, 0);
+        let values = first.iter().zip(&place).chain(second.iter().zip(&next));
+        for (value, column) in values {
+            let (least, second, at, _) = result;
+            if *value < least {
+                result = (*value, least, *column as usize, at);
+            } else if *value < second {
+                (result.1, result.3) = (*value, *column as usize);
+            }
+        }
+        result
+    }
+
+    /// Gives each free row its cheapest column and raises that column's price until the row is
+    /// indifferent to its second; whoever had it looks for another at once, or, where there was
+    /// nothing to raise, in the next round.
+    fn reduce_rows(&mut self, free: Vec<u32>) -> Vec<u32> {
+        let mut later = Vec::new();
+        let mut pending: Vec<u32> = free.into_iter().rev().collect();
+        for _ in 0..ROW_STEPS * self.n {
+            let Some(row) = pending.pop() else {
+                break;
+            };
+            let (least, second, mut column, other) = self.two_cheapest(row);
+            let lowered = self.duals[column] - (second - least);
+            // A difference lost in rounding must not count, or two rows could take turns forever.
+            let lowers = second.is_finite() && lowered < self.duals[column];
+            if lowers {
+                self.duals[column] = lowered;
+            } else if self.rows[column] != FREE && second.is_finite() {
+                column = other;
+            }
+            let before = std::mem::replace(&mut self.rows[column], row);
+            self.columns[row as usize] = column as u32;
+            if before != FREE {
+                self.columns[before as usize] = FREE;
+                if lowers {
+                    pending.push(before);
+                } else {
+                    later.push(before);
+                }
+            }
+        }
+        later.extend(pending);
+        later
     }
 
     /// Assigns one more row along the shortest path to a free column.
-    fn assign(&mut self, start: usize) {
+    fn augment(&mut self, start: u32) {
         self.distances.fill(f64::INFINITY);
-        let (mut row, mut reached, mut distance) = (start, 0, 0.0);
-        let sink = loop {
-            self.relax(row, distance, reached);
-            let column = self.settle_nearest(reached);
-            reached += 1;
-            distance = self.distances[column];
+        self.settled.fill(0.0);
+        let mut reached = Vec::new();
+        let (mut row, mut base) = (start, 0.0);
+        let (sink, length) = loop {
+            let (column, distance) = self.relax(row, base);
             if self.rows[column] == FREE {
-                break column;
+                break (column, distance);
             }
+            self.settled[column] = f64::INFINITY;
+            reached.push(column);
             row = self.rows[column];
+            base = distance - (f64::from(self.row(row)[column]) - self.duals[column]);
         };
-        self.update_duals(start, reached, distance);
-        self.augment(start, sink);
+        for column in reached {
+            self.duals[column] += self.distances[column] - length;
+        }
+        self.flip(start, sink as u32);
     }
 
-    /// Shortens the paths to the columns that are not settled, through `row` at `distance`.
-    fn relax(&mut self, row: usize, distance: f64, settled: usize) {
-        let costs = &self.costs[row * self.n..][..self.n];
-        let base = distance - self.row_duals[row];
-        for column in self.order[settled..].iter().copied() {
-            let length = base + f64::from(costs[column]) - self.column_duals[column];
-            if length < self.distances[column] {
-                self.distances[column] = length;
-                self.parents[column] = row;
+    /// Shortens the paths to the columns that are not settled, through `row`, and returns the
+    /// nearest of them with its distance. `base` is what the path costs up to the row.
+    fn relax(&mut self, row: u32, base: f64) -> (usize, f64) {
+        const LANES: usize = 16;
+        let costs = self.row(row);
+        let mut least = [f64::INFINITY; LANES];
+        let columns = costs
+            .chunks(LANES)
+            .zip(self.duals.chunks(LANES))
+            .zip(self.settled.chunks(LANES))
+            .zip(self.distances.chunks_mut(LANES))
+            .zip(self.parents.chunks_mut(LANES));
+        for ((((costs, duals), settled), distances), parents) in columns {
+            for i in 0..costs.len() {
+                let length = base + f64::from(costs[i]) - duals[i] + settled[i];
+                let shorter = length < distances[i];
+                distances[i] = if shorter { length } else { distances[i] };
+                parents[i] = if shorter { row } else { parents[i] };
+                let open = distances[i] + settled[i];
+                least[i] = if open < least[i] { open } else { least[i] };
             }
         }
-    }
-
-    /// Moves the nearest open column to place `settled` of the order.
-    fn settle_nearest(&mut self, settled: usize) -> usize {
-        let mut best = settled;
-        for i in settled + 1..self.n {
-            if self.distances[self.order[i]] < self.distances[self.order[best]] {
-                best = i;
-            }
-        }
-        self.order.swap(settled, best);
-        self.order[settled]
-    }
-
-    /// Keeps reduced costs non-negative, and zero along the path.
-    fn update_duals(&mut self, start: usize, reached: usize, distance: f64) {
-        self.row_duals[start] += distance;
-        // The last settled column is the free sink; its dual does not change.
-        for column in self.order[..reached - 1].iter().copied() {
-            let slack = distance - self.distances[column];
-            self.column_duals[column] -= slack;
-            self.row_duals[self.rows[column]] += slack;
-        }
+        let least = least.into_iter().fold(f64::INFINITY, f64::min);
+        let nearest = |(distance, settled): (&f64, &f64)| distance + settled <= least;
+        let column = self.distances.iter().zip(&self.settled).position(nearest);
+        (column.expect("a column is open"), least)
     }
 
     /// Flips the assignments along the path from `start` to `sink`.
-    fn augment(&mut self, start: usize, sink: usize) {
+    fn flip(&mut self, start: u32, sink: u32) {
         let mut column = sink;
         loop {
-            let row = self.parents[column];
-            self.rows[column] = row;
-            std::mem::swap(&mut self.columns[row], &mut column);
+            let row = self.parents[column as usize];
+            self.rows[column as usize] = row;
+            std::mem::swap(&mut self.columns[row as usize], &mut column);
             if row == start {
                 return;
             }

@@ -31,6 +31,10 @@ const KEYS: [&str; 7] = [
     "network",
     "weights",
 ];
+/// What to do about objects that only their own program understands.
+const AS_STATE_DICT: &str = "write the weights alone, in PyTorch: \
+                             torch.save(module.state_dict(), FILE), where module is what \
+                             torch.load(FILE, weights_only=False) or your program gives";
 /// What data-parallel wrappers put before every name.
 const WRAPPER: &str = "module.";
 
@@ -73,8 +77,10 @@ impl Checkpoint {
     /// Tensors of integers (counters such as `num_batches_tracked`, indices) are no weights and
     /// are passed over.
     ///
-    /// Errors: IO; INVALID_ARGUMENT naming the file if it is no such file, is truncated, holds a
-    /// whole module, or floats of another type than F32, F16 and BF16.
+    /// A whole module, as `torch.save(module)` writes it, is read as its state dict.
+    ///
+    /// Errors: IO; INVALID_ARGUMENT naming the file if it is no such file, is truncated, holds no
+    /// tensors by name, or floats of another type than F32, F16 and BF16.
     pub fn open(path: &Path) -> Result<Self> {
         let extension = path.extension().unwrap_or_default();
         let opened = if extension == EXTENSIONS[0] {
@@ -170,7 +176,9 @@ fn open_pytorch(path: &Path) -> Result<(Vec<Signature>, Content)> {
     let mut names = reader.keys();
     names.sort();
     if names.is_empty() {
-        return Err(whole_module(&"it holds no tensors by name"));
+        return Err(invalid(format!(
+            "it holds no tensors by name; {AS_STATE_DICT}"
+        )));
     }
     let prefix = prefix(&names);
     let mut signatures = Vec::new();
@@ -213,20 +221,8 @@ fn prefix(names: &[String]) -> String {
 }
 
 fn explain(error: PytorchError) -> Error {
-    let text = error.to_string();
-    // A module is an object of a class of its own, which no reader but its program knows.
-    if text.contains("class") || text.contains("Unsupported") {
-        return whole_module(&text);
-    }
     invalid(format!(
-        "not a PyTorch checkpoint, or truncated ({text}); save the network again"
-    ))
-}
-
-fn whole_module(why: &dyn std::fmt::Display) -> Error {
-    invalid(format!(
-        "no state dict but perhaps a whole module ({why}); write its weights alone, in PyTorch: \
-         torch.save(torch.load(FILE, weights_only=False).state_dict(), FILE)"
+        "not a PyTorch checkpoint that can be read ({error}); {AS_STATE_DICT}"
     ))
 }
 

@@ -1,5 +1,6 @@
 //! The subcommands: one file each, its command line and what it says to people.
 
+pub(crate) mod align;
 pub(crate) mod export_sampler;
 pub(crate) mod generate;
 pub(crate) mod inspect;

@@ -17,46 +17,11 @@ use ort::{
 };
 use prost::Message;
 
+pub use crate::tensor::{Data, Tensor};
 use crate::{
     error::{Error, Result, Status, invalid},
     network::Network,
 };
-
-/// A value that goes into a network or comes out of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    /// Row-major shape.
-    pub shape: Vec<usize>,
-    /// Its elements.
-    pub data: Data,
-}
-
-/// Elements of one type. Everything but the three comes out as the nearest of them.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Data {
-    /// Floats.
-    F32(Vec<f32>),
-    /// Integers: token numbers, shapes.
-    I64(Vec<i64>),
-    /// Truth values: masks.
-    Bool(Vec<bool>),
-}
-
-impl Tensor {
-    /// A tensor of floats.
-    pub fn f32(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Self {
-        let (shape, data) = (shape.into(), Data::F32(data));
-        Self { shape, data }
-    }
-
-    /// Its elements, if they are floats.
-    pub fn floats(&self) -> Option<&[f32]> {
-        match &self.data {
-            Data::F32(data) => Some(data),
-            _ => None,
-        }
-    }
-}
 
 /// A session of one network; runs on the thread that asks.
 pub struct Evaluator {

@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use dwf::{Model, metadata::Metadata, ode::Solver};
 
-use crate::{error::Result, export::WHOLE};
+use crate::{error::Result, export::WHOLE, groups::Groups, network::Network};
 
 /// Describes the artifact.
 ///
@@ -12,6 +12,16 @@ use crate::{error::Result, export::WHOLE};
 pub fn inspect(artifact: &Path) -> Result<String> {
     let model = Model::open(artifact, &WHOLE)?;
     Ok(describe(model.metadata(), model.latent()))
+}
+
+/// Describes the permutation groups of a network, given as an ONNX file whose parameters are the
+/// initialisers without data, or else those of more than one element.
+///
+/// Errors: those of reading and running it.
+pub fn groups(network: &Path) -> Result<String> {
+    let network = Network::read_alone(network)?;
+    let groups = Groups::find(&network)?;
+    Ok(groups.table(network.layout()))
 }
 
 fn describe(metadata: &Metadata, latent: usize) -> String {

@@ -11,7 +11,7 @@ mod command;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use command::{export_sampler, generate, inspect, recalibrate, report, train, zoo};
+use command::{align, export_sampler, generate, inspect, recalibrate, report, train, zoo};
 use dwf_trainer::{
     error::{Error, Result, Status},
     files, interrupt, progress,
@@ -41,6 +41,7 @@ const INTERRUPTED: u8 = 130;
 enum Command {
     #[command(subcommand)]
     Zoo(zoo::Zoo),
+    Align(align::Args),
     Train(train::Args),
     Generate(generate::Args),
     ExportSampler(export_sampler::Args),
@@ -76,6 +77,7 @@ fn fail(error: &Error) -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Zoo(zoo) => zoo.run(),
+        Command::Align(args) => args.run(),
         Command::Train(args) => args.run(),
         Command::Generate(args) => args.run(),
         Command::ExportSampler(args) => args.run(),

@@ -140,6 +140,35 @@ impl Network {
             .map_err(|e| e.at(format!("'{}'", path.display())))
     }
 
+    /// The network of an ONNX file alone: its tensors are the initialisers of floats that have a
+    /// module, as `fc1.weight` has, and those without data.
+    ///
+    /// Errors: as [`Network::read`].
+    pub fn read_alone(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(io("read the network", path))?;
+        let graph = ModelProto::decode(&bytes[..])
+            .ok()
+            .and_then(|model| model.graph);
+        let initializers = graph.unwrap_or_default().initializer;
+        let own = |tensor: &&TensorProto| {
+            let float = matches!(
+                tensor.data_type(),
+                data_type::FLOAT | data_type::FLOAT16 | data_type::BFLOAT16
+            );
+            float && (tensor.name().contains('.') || !has_data(tensor))
+        };
+        let tensors: Vec<Signature> = initializers
+            .iter()
+            .filter(own)
+            .map(|tensor| Signature {
+                name: tensor.name().to_owned(),
+                shape: tensor.dims.iter().map(|dim| *dim as usize).collect(),
+                dtype: dwf::layout::DType::F32,
+            })
+            .collect();
+        Self::read(path, &tensors)
+    }
+
     fn match_tensors(mut model: ModelProto, tensors: &[Signature], path: &Path) -> Result<Self> {
         check_version(&model)?;
         let graph = model.graph.get_or_insert_default();

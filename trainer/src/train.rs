@@ -11,23 +11,22 @@ use dwf::{Model, SampleOptions, Sampler, runtime::Runtime};
 use serde_json::json;
 
 use crate::{
-    align::align,
+    align::{Reference, align},
     condition::{CONDITIONS, Conditions},
     error::{Result, Status, invalid, io},
     export::{self, About, WHOLE},
     files::{self, Staging},
     flow::{self, Flow, FlowOptions, Keep, State, Task},
+    groups::Groups,
     interrupt,
     judge::{Judge, Score},
     latent::{self, Basis, BasisChoice, Fit},
-    memory, mixing,
-    mlp::Mlp,
-    obedience,
+    memory, mixing, obedience,
     path::{Coupling, Latents, PathOptions, Target, TimeDistribution},
     pca::{Split, Wanted},
     progress::{self, Progress},
     random::Random,
-    reflow,
+    realign, reflow,
     report::{
         self,
         comparison::{Comparison, Subject},
@@ -39,7 +38,7 @@ use crate::{
     solver::{self, Choice},
     velocity::{Device, Shape, Variant, Velocity},
     work::{Part, Work},
-    zoo::{MIN_NETWORKS, Zoo},
+    zoo::{Fingerprint, MIN_NETWORKS, Source, Zoo},
 };
 
 /// Fewer networks than this are trained on with a warning.
@@ -72,6 +71,8 @@ pub struct TrainOptions {
     pub reflow: usize,
     /// Largest relative error of the default solver.
     pub solver_error: f64,
+    /// What the networks compute, as an ONNX file; `None`: see [`Source::open`].
+    pub network: Option<PathBuf>,
     /// Conditions of the networks; `None`: [`CONDITIONS`] in the zoo's folder, if there is one.
     pub conditions: Option<PathBuf>,
     /// Data to measure accuracies on; `None`: see [`Metric::find`].
@@ -111,6 +112,7 @@ impl Default for TrainOptions {
             angles: None,
             reflow: 0,
             solver_error: solver::DEFAULT_ERROR,
+            network: None,
             conditions: None,
             data: None,
             aligned_zoo: None,
@@ -129,10 +131,16 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
     options.flow.device.check()?;
     flow::check(&options.flow)?;
     Runtime::load(None)?;
-    let mut inputs = Inputs::read(zoo, options)?;
-    check(&inputs, options)?;
+    let source = Source::open(zoo, options.network.as_deref())?;
     check_outputs(zoo, output, options.aligned_zoo.as_deref())?;
-    check_memory(&inputs, options)?;
+    let work = Work::open(output)?;
+    let mut inputs = match Inputs::read(zoo, source, options, &work) {
+        Ok(inputs) => inputs,
+        Err(e) => {
+            work.finish()?;
+            return Err(e);
+        }
+    };
     if inputs.zoo.count() < FEW_NETWORKS {
         progress::warn(&format!(
             "the zoo has {} networks, and {MIN_NETWORKS} is the bare minimum; with fewer than \
@@ -140,7 +148,6 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
             inputs.zoo.count()
         ));
     }
-    let work = Work::open(output)?;
     let result = learn(&mut inputs, output, options, &work);
     match &result {
         // What has been done will be of use when the same is tried again.
@@ -155,6 +162,8 @@ struct Inputs {
     /// The zoo folder's own name.
     name: String,
     zoo: Zoo,
+    /// What tells the zoo's files from others.
+    fingerprint: Fingerprint,
     conditions: Option<Conditions>,
     /// To choose by.
     validation: Option<Metric>,
@@ -163,16 +172,21 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn read(folder: &Path, options: &TrainOptions) -> Result<Self> {
+    fn read(folder: &Path, source: Source, options: &TrainOptions, work: &Work) -> Result<Self> {
         let name = folder_name(folder)?;
-        let zoo = Zoo::read(folder)?;
-        Ok(Self {
+        let fingerprint = source.fingerprint();
+        let zoo = realign::read(source, work.folder())?;
+        let inputs = Self {
             name,
+            fingerprint,
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
             validation: Metric::find(folder, &zoo.network, Purpose::Validation, None)?,
             zoo,
-        })
+        };
+        check(&inputs, options)?;
+        check_memory(&inputs, options)?;
+        Ok(inputs)
     }
 
     /// Length of a condition; 0 without.
@@ -188,7 +202,10 @@ fn learn(
     options: &TrainOptions,
     work: &Work,
 ) -> Result<BTreeMap<String, f64>> {
-    align_zoo(&mut inputs.zoo, options.flow.seed)?;
+    let resumable = interrupt::resumable();
+    let part = work.part("align", &inputs.fingerprint)?;
+    align_zoo(&mut inputs.zoo, Some(&part))?;
+    drop(resumable);
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
     let score = inputs
@@ -720,21 +737,10 @@ fn gigabytes(bytes: usize) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-pub(crate) fn align_zoo(zoo: &mut Zoo, seed: u64) -> Result<()> {
-    let mlp = plain(zoo)?.clone();
-    let progress = Progress::new("align", zoo.count() - 1);
-    let size = zoo.layout().len();
-    align(&mut zoo.weights, size, &mlp, seed, || {
-        progress.step(String::new)
-    });
-    progress.finish();
+pub(crate) fn align_zoo(zoo: &mut Zoo, part: Option<&Part>) -> Result<()> {
+    let groups = Groups::find(&zoo.network)?;
+    align(zoo, &groups, Reference::First, part)?;
     Ok(())
-}
-
-/// The zoo's architecture, which must be a plain MLP.
-fn plain(zoo: &Zoo) -> Result<&Mlp> {
-    let mlp = zoo.network.as_mlp();
-    mlp.ok_or_else(|| invalid("networks other than plain MLPs cannot be trained on yet"))
 }
 
 fn provenance(
@@ -756,7 +762,7 @@ fn provenance(
         ("networks.held_out", parts.held_out.len().to_string()),
         (
             "alignment",
-            "weight matching to the first network (arXiv 2209.04836)".into(),
+            "weight matching to the first network (arXiv 2209.04836, 2505.22697), verified".into(),
         ),
         ("seed", flow.seed.to_string()),
         ("steps", flow.steps.to_string()),

@@ -72,6 +72,9 @@ impl Zoo {
     }
 }
 
+/// Names, sizes and times of files.
+pub type Fingerprint = Vec<(String, u64, Option<SystemTime>)>;
+
 /// A folder of checkpoints that are alike, of which no weight has been read.
 pub struct Source {
     /// The architecture.
@@ -122,7 +125,7 @@ impl Source {
     }
 
     /// What tells these files from others and from themselves after a change: names, sizes, times.
-    pub fn fingerprint(&self) -> Vec<(String, u64, Option<SystemTime>)> {
+    pub fn fingerprint(&self) -> Fingerprint {
         let files = self.files.iter();
         files
             .map(|file| {
@@ -249,13 +252,17 @@ impl<'a> Writer<'a> {
     ///
     /// Errors: IO; DIVERGED naming the tensor if a weight is out of its type's range.
     pub fn add(&mut self, network: &[f32]) -> Result<()> {
-        let name = format!(
-            "net-{:0digits$}.safetensors",
-            self.next,
-            digits = self.digits
-        );
-        let bytes = serialize(self.layout, network).map_err(|e| e.at(&name))?;
+        let name = format!("net-{:0digits$}", self.next, digits = self.digits);
         self.next += 1;
+        self.add_as(&name, network)
+    }
+
+    /// The same under a name of its own, without the extension.
+    ///
+    /// Errors: as [`Writer::add`].
+    pub fn add_as(&mut self, name: &str, network: &[f32]) -> Result<()> {
+        let name = format!("{name}.safetensors");
+        let bytes = serialize(self.layout, network).map_err(|e| e.at(&name))?;
         self.staging.write(name, &bytes)
     }
 

@@ -1,151 +1,322 @@
-//! Alignment keeps every function and finds planted permutations.
+//! Alignment keeps every function and finds planted permutations, in real exports of PyTorch's.
 
 mod common;
 
 use dwf_trainer::{
-    align::{Permutations, align, match_weights, permute},
-    checkpoint::LARGEST_WEIGHT,
-    mlp::Mlp,
+    align::{self, Reference, align},
+    groups::{Groups, Permutation},
+    matching::Matcher,
+    network::Network,
     random::Random,
+    verify::Verifier,
+    zoo::Zoo,
 };
 
-const DEPTHS: [&[usize]; 4] = [
-    &[5, 3],
-    &[4, 16, 3],
-    &[6, 24, 20, 4],
-    &[8, 32, 24, 24, 16, 5],
-];
-
-/// The largest difference of two networks' outputs on random inputs.
-fn difference(mlp: &Mlp, a: &[f32], b: &[f32]) -> f32 {
-    let inputs = common::normals(20 * mlp.inputs(), 99);
-    let outputs = |weights: &[f32]| -> Vec<f32> {
-        inputs
-            .chunks_exact(mlp.inputs())
-            .flat_map(|x| mlp.forward(weights, x))
-            .collect()
-    };
-    let pairs = outputs(a).into_iter().zip(outputs(b));
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+fn mlp(sizes: &[usize]) -> Network {
+    let (_, layout) = common::mlp(sizes);
+    let tensors = layout.tensors().iter();
+    let tensors: Vec<_> = tensors.map(|t| common::tensor(&t.name, &t.shape)).collect();
+    Network::mlp(&tensors).unwrap()
 }
 
-/// Normal weights, scaled so that outputs stay of size one.
-fn network(mlp: &Mlp, size: usize, seed: u64) -> Vec<f32> {
-    let mut weights = common::normals(size, seed);
-    for layer in mlp.layers() {
-        let scale = 1.0 / (layer.inputs as f32).sqrt();
-        weights[layer.weight.clone()]
-            .iter_mut()
-            .for_each(|w| *w *= scale);
+/// Units of every family in random places, those inside others with their owners.
+fn random_permutation(groups: &Groups, seed: u64) -> Permutation {
+    fn places(
+        groups: &Groups,
+        family: usize,
+        owners: &[usize],
+        random: &mut Random,
+        permutation: &mut Permutation,
+    ) {
+        let share = groups.share(family);
+        let mut all = Vec::new();
+        for owner in owners {
+            let mut own: Vec<usize> = (owner * share..(owner + 1) * share).collect();
+            random.shuffle(&mut own);
+            all.extend(own);
+        }
+        let units = &groups.families()[family].units;
+        for (place, source) in all.iter().enumerate() {
+            permutation.0[units[place] as usize] = units[*source];
+        }
+        for inner in groups.inside(family).collect::<Vec<_>>() {
+            places(groups, inner, &all, random, permutation);
+        }
     }
-    weights
-}
-
-fn random_permutations(mlp: &Mlp, seed: u64) -> Permutations {
+    let mut permutation = groups.identity();
     let mut random = Random::new(seed, 0);
-    let hidden = &mlp.layers()[..mlp.layers().len() - 1];
-    let shuffled = hidden.iter().map(|layer| {
-        let mut order: Vec<usize> = (0..layer.outputs).collect();
-        random.shuffle(&mut order);
-        order
-    });
-    shuffled.collect()
+    for family in 0..groups.families().len() {
+        if groups.families()[family].owner.is_none() {
+            places(groups, family, &[0], &mut random, &mut permutation);
+        }
+    }
+    permutation
 }
 
-#[test]
-fn aligned_networks_compute_the_same_function() {
-    for sizes in DEPTHS {
-        let (mlp, layout) = common::mlp(sizes);
-        let before: Vec<f32> = (0..6)
-            .flat_map(|i| network(&mlp, layout.len(), i))
-            .collect();
-        let mut after = before.clone();
-        align(&mut after, layout.len(), &mlp, 0, || ());
-        let pairs = before
-            .chunks_exact(layout.len())
-            .zip(after.chunks_exact(layout.len()));
-        for (i, (before, after)) in pairs.enumerate() {
-            assert_eq!(
-                i == 0 || mlp.layers().len() == 1,
-                before == after,
-                "network {i}"
-            );
-            // The same sums in another order: f32 rounding of outputs of size one.
-            assert!(
-                difference(&mlp, before, after) < 1e-5,
-                "network {i} of {sizes:?}"
-            );
-        }
+/// Plants permutations of everything that may move, which must keep the function, and be found.
+fn plant(network: &Network, seeds: std::ops::Range<u64>) {
+    let groups = Groups::find(network).unwrap();
+    assert!(groups.unknown().is_empty(), "{:?}", groups.unknown());
+    let layout = network.layout();
+    for seed in seeds {
+        let reference = common::plausible_weights(layout, seed);
+        let verifier = Verifier::new(network, &reference, seed).unwrap();
+        let matcher = Matcher::new(layout, &groups, &reference);
+        let planted = random_permutation(&groups, seed);
+        let mut scrambled = vec![0.0; layout.len()];
+        groups.permute(layout, &reference, &planted, &mut scrambled);
+        verifier.check(&reference, &scrambled).unwrap();
+        let found = matcher.match_network(&scrambled);
+        let mut aligned = vec![0.0; layout.len()];
+        groups.permute(layout, &scrambled, &found, &mut aligned);
+        let wrong = reference
+            .iter()
+            .zip(&aligned)
+            .filter(|(a, b)| a != b)
+            .count();
+        assert_eq!(wrong, 0, "of {} weights, seed {seed}", layout.len());
     }
 }
 
+/// The families as (units, share, units of the owners' family or 0), sorted.
+fn shape(name: &str) -> Vec<(usize, usize, usize)> {
+    let network = common::exported(name);
+    let groups = Groups::find(&network).unwrap();
+    println!("{name}\n{}", groups.table(network.layout()));
+    assert!(
+        groups.unknown().is_empty(),
+        "{name}: {:?}",
+        groups.unknown()
+    );
+    let owners = |owner: Option<usize>| owner.map_or(0, |o| groups.families()[o].units.len());
+    let families = groups.families().iter().enumerate();
+    let mut shape: Vec<_> = families
+        .map(|(i, f)| (f.units.len(), groups.share(i), owners(f.owner)))
+        .collect();
+    shape.sort_unstable();
+    shape
+}
+
 #[test]
-fn planted_permutations_are_found_exactly() {
-    for sizes in DEPTHS {
-        let (mlp, layout) = common::mlp(sizes);
-        for seed in 0..10 {
-            let reference = network(&mlp, layout.len(), seed);
-            let planted = random_permutations(&mlp, seed);
-            let scrambled = permute(&mlp, &reference, &planted);
-            let found = match_weights(&mlp, &reference, &scrambled, Random::new(seed, 1));
-            assert_eq!(
-                permute(&mlp, &scrambled, &found),
-                reference,
-                "{sizes:?}, seed {seed}"
-            );
-        }
+fn groups_of_plain_networks() {
+    assert_eq!(shape("mlp"), [(32, 32, 0), (32, 32, 0)]);
+    // Three streams, of which the narrower are padded into the wider, and a family a block.
+    let streams = [16, 16, 32, 32, 32, 64, 64, 64];
+    let resnet20 = shape("resnet20");
+    assert!(
+        streams.iter().all(|n| resnet20.contains(&(*n, *n, 0))),
+        "{resnet20:?}"
+    );
+    let resnet18 = shape("resnet18");
+    let count = |n| resnet18.iter().filter(|(units, ..)| *units == n).count();
+    // A stream of each width, and two blocks.
+    assert_eq!([64, 128, 256, 512].map(count), [3, 3, 3, 3]);
+    assert_eq!(resnet18.len(), 12);
+}
+
+#[test]
+fn groups_of_attention() {
+    // A stream; in each of 6 blocks 3 heads with 64 pairs of query and key, 64 of value and
+    // output, and 768 hidden units.
+    let vit = shape("vit");
+    let count = |shape| vit.iter().filter(|s| **s == shape).count();
+    assert_eq!(count((192, 192, 0)), 1);
+    assert_eq!(count((3, 3, 0)), 6);
+    assert_eq!(count((192, 64, 3)), 12);
+    assert_eq!(count((768, 768, 0)), 6);
+    assert_eq!(vit.len(), 25);
+}
+
+#[test]
+fn groups_of_bert_base() {
+    let bert = shape("bert_base");
+    let count = |shape| bert.iter().filter(|s| **s == shape).count();
+    // Its hidden states are an output, so that the stream is fixed.
+    assert_eq!(count((768, 768, 0)), 0);
+    assert_eq!(count((12, 12, 0)), 12);
+    assert_eq!(count((768, 64, 12)), 24);
+    assert_eq!(count((3072, 3072, 0)), 12);
+    assert_eq!(bert.len(), 48);
+}
+
+#[test]
+fn groups_of_grouped_heads() {
+    // 2 heads of keys, each for 2 of queries; rotary positions fix the neurons of queries and
+    // keys inside a head, not those of values.
+    let llama = shape("llama_slim");
+    let count = |shape| llama.iter().filter(|s| **s == shape).count();
+    assert_eq!(count((48, 48, 0)), 1);
+    assert_eq!(count((2, 2, 0)), 2);
+    assert_eq!(count((24, 12, 2)), 2);
+    assert_eq!(count((64, 64, 0)), 2);
+}
+
+#[test]
+fn groups_of_recurrent_and_grouped_layers() {
+    assert_eq!(shape("gru"), [(16, 16, 0), (16, 16, 0), (24, 24, 0)]);
+    assert_eq!(shape("lstm"), [(16, 16, 0), (24, 24, 0)]);
+    // Channels in 4 groups of normalisation; branches of 8 and 12; a hidden layer.
+    assert_eq!(
+        shape("groupnorm"),
+        [(4, 4, 0), (8, 8, 0), (12, 12, 0), (16, 4, 4), (32, 32, 0)]
+    );
+    let resnext = shape("resnext");
+    assert_eq!(resnext.iter().filter(|s| **s == (4, 4, 0)).count(), 4);
+    let mobilenet = shape("mobilenet");
+    assert!(mobilenet.iter().all(|(units, share, _)| units == share));
+}
+
+#[test]
+fn planted_permutations_of_mlps_are_found() {
+    for sizes in [
+        &[5, 3][..],
+        &[4, 16, 3],
+        &[6, 24, 20, 4],
+        &[8, 32, 24, 24, 16, 5],
+    ] {
+        plant(&mlp(sizes), 0..10);
     }
+    plant(&common::exported("mlp"), 0..3);
+}
+
+#[test]
+fn planted_permutations_of_resnet20_are_found() {
+    plant(&common::exported("resnet20"), 0..3);
+}
+
+#[test]
+fn planted_permutations_of_resnet18_are_found() {
+    plant(&common::exported("resnet18"), 0..1);
+}
+
+#[test]
+fn planted_permutations_of_depthwise_and_grouped_networks_are_found() {
+    plant(&common::exported("mobilenet"), 0..1);
+    plant(&common::exported("resnext"), 0..1);
+    plant(&common::exported("groupnorm"), 0..3);
+}
+
+#[test]
+fn planted_permutations_of_a_vit_are_found() {
+    plant(&common::exported("vit"), 0..1);
+}
+
+#[test]
+fn planted_permutations_of_bert_are_found() {
+    // Of bert_base, 110 million parameters, only the groups are tested.
+    plant(&common::exported("bert_slim"), 0..3);
+}
+
+#[test]
+fn planted_permutations_of_llama_are_found() {
+    plant(&common::exported("llama_slim"), 0..3);
+}
+
+#[test]
+fn planted_permutations_of_policies_are_found() {
+    plant(&common::exported("gru"), 0..5);
+    plant(&common::exported("lstm"), 0..5);
 }
 
 #[test]
 fn planted_permutations_are_found_under_noise() {
-    for sizes in DEPTHS {
-        let (mlp, layout) = common::mlp(sizes);
-        let reference = network(&mlp, layout.len(), 1);
-        let noise = network(&mlp, layout.len(), 2);
-        let noisy: Vec<f32> = reference
-            .iter()
-            .zip(&noise)
-            .map(|(w, e)| w + 0.2 * e)
-            .collect();
-        let planted = random_permutations(&mlp, 3);
-        let scrambled = permute(&mlp, &noisy, &planted);
-        let found = match_weights(&mlp, &reference, &scrambled, Random::new(0, 1));
-        assert_eq!(permute(&mlp, &scrambled, &found), noisy, "{sizes:?}");
+    for network in [mlp(&[8, 32, 24, 24, 16, 5]), common::exported("resnet20")] {
+        let groups = Groups::find(&network).unwrap();
+        let layout = network.layout();
+        let reference = common::plausible_weights(layout, 1);
+        let noise = common::plausible_weights(layout, 2);
+        let pairs = reference.iter().zip(&noise);
+        let noisy: Vec<f32> = pairs.map(|(w, e)| w + 0.2 * e).collect();
+        let mut scrambled = vec![0.0; layout.len()];
+        groups.permute(
+            layout,
+            &noisy,
+            &random_permutation(&groups, 3),
+            &mut scrambled,
+        );
+        let found = Matcher::new(layout, &groups, &reference).match_network(&scrambled);
+        let mut aligned = vec![0.0; layout.len()];
+        groups.permute(layout, &scrambled, &found, &mut aligned);
+        assert_eq!(aligned, noisy);
     }
+}
+
+fn zoo(network: &Network, count: u64) -> Zoo {
+    let weights = (0..count).flat_map(|seed| common::plausible_weights(network.layout(), seed));
+    Zoo::made(network.clone(), weights.collect())
 }
 
 #[test]
 fn alignment_brings_networks_nearer_and_is_deterministic() {
-    let (mlp, layout) = common::mlp(&[6, 24, 20, 4]);
-    let size = layout.len();
-    let before: Vec<f32> = (0..5).flat_map(|i| network(&mlp, size, i)).collect();
-    let aligned = || {
-        let mut networks = before.clone();
-        align(&mut networks, size, &mlp, 7, || ());
-        networks
-    };
-    let after = aligned();
-    assert_eq!(after, aligned());
-    let distance = |networks: &[f32], i: usize| -> f32 {
-        let pairs = networks[..size].iter().zip(&networks[i * size..][..size]);
-        pairs.map(|(a, b)| (a - b).powi(2)).sum()
-    };
+    let network = common::exported("resnet20");
+    let groups = Groups::find(&network).unwrap();
+    for reference in [Reference::First, Reference::Medoid, Reference::Mean] {
+        let run = || {
+            let mut zoo = zoo(&network, 4);
+            let report = align(&mut zoo, &groups, reference, None).unwrap();
+            (zoo.weights.to_vec(), report)
+        };
+        let (weights, report) = run();
+        assert!(report.reduction() > 0.05, "{reference:?}: {report:?}");
+        assert_eq!((weights, report), run());
+    }
+}
+
+#[test]
+fn what_the_first_network_computes_is_kept_as_it_is() {
+    let network = mlp(&[4, 16, 3]);
+    let groups = Groups::find(&network).unwrap();
+    let before = zoo(&network, 5);
+    let mut after = zoo(&network, 5);
+    align(&mut after, &groups, Reference::First, None).unwrap();
+    assert_eq!(before.weights.row(0), after.weights.row(0));
+    let distance =
+        |zoo: &Zoo, i| align::distance(zoo.layout(), zoo.weights.row(0), zoo.weights.row(i));
     for i in 1..5 {
         assert!(distance(&after, i) < distance(&before, i));
     }
 }
 
 #[test]
-fn the_largest_weights_are_aligned() {
-    let (mlp, layout) = common::mlp(&[64, 32, 32, 8]);
-    let sign = |value: f32| LARGEST_WEIGHT.copysign(value);
-    let original: Vec<f32> = common::normals(layout.len(), 3)
-        .into_iter()
-        .map(sign)
-        .collect();
-    let planted = permute(&mlp, &original, &random_permutations(&mlp, 7));
-    let mut networks = [original.clone(), planted].concat();
-    align(&mut networks, layout.len(), &mlp, 0, || ());
-    assert_eq!(networks, original.repeat(2));
+fn the_largest_weights_are_matched() {
+    let network = mlp(&[64, 32, 32, 8]);
+    let groups = Groups::find(&network).unwrap();
+    let layout = network.layout();
+    let sign = |value: f32| dwf_trainer::checkpoint::LARGEST_WEIGHT.copysign(value);
+    let original = common::normals(layout.len(), 3).into_iter().map(sign);
+    let original: Vec<f32> = original.collect();
+    let mut scrambled = original.clone();
+    groups.permute(
+        layout,
+        &original,
+        &random_permutation(&groups, 7),
+        &mut scrambled,
+    );
+    let found = Matcher::new(layout, &groups, &original).match_network(&scrambled);
+    let mut aligned = original.clone();
+    groups.permute(layout, &scrambled, &found, &mut aligned);
+    assert_eq!(aligned, original);
+}
+
+#[test]
+fn a_network_that_was_changed_is_found_and_its_layer_named() {
+    let network = common::exported("resnet20");
+    let weights = common::plausible_weights(network.layout(), 1);
+    let verifier = Verifier::new(&network, &weights, 0).unwrap();
+    let mut changed = weights.clone();
+    let range = network
+        .layout()
+        .get("blocks.4.conv1.weight")
+        .unwrap()
+        .range();
+    changed[range.start..][..9].fill(1.0);
+    let message = verifier.check(&weights, &changed).unwrap_err().to_string();
+    assert!(
+        message.contains("Conv") && message.contains("differ"),
+        "{message}"
+    );
+    let mut broken = weights.clone();
+    broken[0] = f32::NAN;
+    let message = verifier.check(&broken, &broken).unwrap_err().to_string();
+    assert!(message.contains("not finite"), "{message}");
 }

@@ -10,7 +10,13 @@ use std::{
 };
 
 use dwf::{Model, SampleOptions, Sampler};
-use dwf_trainer::{memory, zoo::Zoo};
+use dwf_trainer::{
+    align::Reference,
+    groups::Groups,
+    memory,
+    work::Work,
+    zoo::{Source, Writer, Zoo},
+};
 
 fn dwf(folder: &Path, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dwf"))
@@ -414,6 +420,137 @@ fn data_must_fit_the_networks() {
     assert_says(&narrow, &["narrow.csv", "2 features", "4 inputs"]);
     let classes = fails(at, "train zoo -o flow.onnx --data classes.csv", 1);
     assert_says(&classes, &["classes.csv", "class 3", "3 outputs"]);
+}
+
+#[test]
+fn a_zoo_is_aligned_into_another_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 8");
+    for reference in ["first", "medoid", "mean"] {
+        let out = format!("new-{reference}");
+        let said = succeeds(at, &format!("align zoo -o {out} --reference {reference}"));
+        assert_says(&said, &["8 networks, verified", "% less", &out]);
+        let names = common::names(&at.join(&out));
+        assert_eq!(names.len(), 8);
+        assert_eq!(names[3], "net-003.safetensors");
+    }
+    let read = |folder: &str| Zoo::read(&at.join(folder)).unwrap();
+    let (before, after) = (read("zoo"), read("new-first"));
+    assert_eq!(before.weights.row(0), after.weights.row(0));
+    assert_ne!(before.weights[..], after.weights[..]);
+    // Only hidden units have moved: each network has its own weights, in another order.
+    let mlp = before.network.as_mlp().unwrap();
+    let x = common::normals(4, 1);
+    for (before, after) in before.networks().zip(after.networks()) {
+        let pairs = mlp
+            .forward(before, &x)
+            .into_iter()
+            .zip(mlp.forward(after, &x));
+        // f32 sums of 16 products in another order.
+        pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{a} and {b}"));
+    }
+    let measured = succeeds(at, "align zoo -o measured --data zoo/held-out.csv");
+    assert_says(&measured, &["barrier", "points of accuracy"]);
+    assert_says(
+        &fails(at, "align zoo -o x --data none.csv", 1),
+        &["none.csv"],
+    );
+    // The same again: nothing is left over, and an occupied folder is refused.
+    assert_says(
+        &fails(at, "align zoo -o new-first", 1),
+        &["new-first", "not empty"],
+    );
+    let all = ["measured", "new-first", "new-mean", "new-medoid", "zoo"];
+    assert_eq!(common::names(at), all);
+}
+
+#[test]
+fn networks_of_any_architecture_are_aligned_and_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let network = common::exported("groupnorm");
+    let layout = network.layout();
+    let mut writer = Writer::new(&at.join("zoo"), layout, 0..10).unwrap();
+    for seed in 0..10 {
+        writer
+            .add(&common::plausible_weights(layout, seed))
+            .unwrap();
+    }
+    writer.finish().unwrap();
+    let graph = common::exported_path("groupnorm");
+    let graph = graph.display();
+    assert_says(
+        &fails(at, "align zoo -o new", 1),
+        &["--network", "network.onnx"],
+    );
+    let said = succeeds(at, &format!("align zoo --network {graph} -o new"));
+    assert_says(&said, &["10 networks, verified", "% less"]);
+    let table = succeeds(at, &format!("inspect --groups {graph}"));
+    assert_says(
+        &table,
+        &[
+            "stem.weight[0]",
+            "fc1.weight[0], fc1.bias[0], fc2.weight[1]",
+        ],
+    );
+    let train = format!("train zoo --network {graph} -o flow.onnx --basis linear --steps 20");
+    succeeds(at, &train);
+    let model = Model::open(at.join("flow.onnx"), &Default::default()).unwrap();
+    assert_eq!(&model.metadata().layout, layout);
+    // Without the option, from the file in the folder.
+    fs::copy(
+        common::exported_path("groupnorm"),
+        at.join("zoo/network.onnx"),
+    )
+    .unwrap();
+    succeeds(at, "align zoo -o again");
+    assert_eq!(
+        Zoo::read(&at.join("zoo")).unwrap().layout(),
+        layout,
+        "its own file describes it"
+    );
+    assert_eq!(
+        common::names(at),
+        ["again", "flow.onnx", "flow.safetensors", "new", "zoo"]
+    );
+}
+
+#[test]
+fn an_interrupted_alignment_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo iris -o zoo --count 8");
+    succeeds(at, "align zoo -o whole");
+    // What an earlier process finished lies in the work folder: here one network, upside down.
+    let source = Source::open(&at.join("zoo"), None).unwrap();
+    let groups = Groups::find(&source.network).unwrap();
+    let key = (
+        source.fingerprint(),
+        Reference::First,
+        env!("CARGO_PKG_VERSION"),
+    );
+    let work = Work::open(&at.join("new")).unwrap();
+    let mut permutation = groups.identity();
+    let units = &groups.families()[0].units;
+    for (place, unit) in units.iter().enumerate() {
+        permutation.0[*unit as usize] = units[units.len() - 1 - place];
+    }
+    let part = work.part("align", &key).unwrap();
+    part.write("0-5", &permutation.to_bytes()).unwrap();
+    succeeds(at, "align zoo -o new");
+    let read = |folder: &str| Zoo::read(&at.join(folder)).unwrap();
+    let (whole, resumed, zoo) = (read("whole"), read("new"), read("zoo"));
+    let mut expected = vec![0.0; zoo.layout().len()];
+    groups.permute(
+        zoo.layout(),
+        zoo.weights.row(5),
+        &permutation,
+        &mut expected,
+    );
+    assert_eq!(resumed.weights.row(5), expected);
+    assert_eq!(resumed.weights.row(4), whole.weights.row(4));
+    assert_eq!(common::names(at), ["new", "whole", "zoo"]);
 }
 
 #[test]

@@ -8,12 +8,21 @@ use dwf_trainer::{error::Result, inspect};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The artifact, NAME.onnx
-    artifact: PathBuf,
+    #[arg(required_unless_present = "groups")]
+    artifact: Option<PathBuf>,
+    /// Instead, what may be permuted in a network: its groups of units, and the tensors and axes
+    /// that each moves in
+    #[arg(long, value_name = "NETWORK.onnx", conflicts_with = "artifact")]
+    groups: Option<PathBuf>,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        print!("{}", inspect::inspect(&self.artifact)?);
+        match (&self.artifact, &self.groups) {
+            (Some(artifact), _) => print!("{}", inspect::inspect(artifact)?),
+            (None, Some(network)) => print!("{}", inspect::groups(network)?),
+            (None, None) => unreachable!("clap asks for one"),
+        }
         Ok(())
     }
 }

@@ -22,8 +22,9 @@ use super::{at_least, usage};
 
 /// Learn a zoo's distribution and write it as an artifact: NAME.onnx and NAME.safetensors
 ///
-/// A zoo is a folder with one *.safetensors file a network, at least 8, all with the same
-/// tensors (NAME.weight [out, in] and NAME.bias [out], as in PyTorch), a plain MLP with ReLU.
+/// A zoo is a folder with one checkpoint a network (*.safetensors, *.pt or *.pth), at least 8, all
+/// with the same tensors. What they compute is told by --network; without it they are plain MLPs
+/// with ReLU (NAME.weight [out, in] and NAME.bias [out], as in PyTorch).
 /// Beside the networks may lie validation.csv (rows to choose by), held-out.csv (rows to report
 /// on, never chosen by) and conditions.csv (what each network shall be asked for by).
 ///
@@ -40,6 +41,10 @@ pub(crate) struct Args {
     /// (from 0) last. Default: held-out.csv in the zoo's folder, if there is one
     #[arg(long, value_name = "CSV")]
     data: Option<PathBuf>,
+    /// What the networks compute, as an ONNX file whose initialisers are the checkpoints' tensors.
+    /// Default: network.onnx in the zoo's folder, or without one a plain MLP
+    #[arg(long, value_name = "NETWORK.onnx")]
+    network: Option<PathBuf>,
     /// What is known of every network and shall be asked of generated ones: a CSV file with the
     /// header 'file,class' and a class a network, or 'file,NAME,NAME..' and numbers. Default:
     /// conditions.csv in the zoo's folder, if there is one
@@ -295,6 +300,7 @@ impl Args {
             reflow: self.solver.reflow.into(),
             solver_error: self.solver.solver_error,
             conditions: self.conditions.clone(),
+            network: self.network.clone(),
             data: self.data.clone(),
             aligned_zoo: self.aligned_zoo.clone(),
         }

@@ -1,4 +1,4 @@
-"""Exports the networks that trainer/tests align, as ONNX without the weights' data.
+"""Exports the networks that trainer/tests align, as ONNX without the weights' data, and small checkpoints.
 
     python3 -m pip install torch torchvision timm transformers onnx onnxscript
     python3 trainer/tests/networks/export.py [NAME...]
@@ -224,6 +224,39 @@ def export(make):
             write(name, program.model_proto, module)
 
 
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(2, 3)
+        self.norm = nn.BatchNorm1d(3)
+        self.fc2 = nn.Linear(3, 2)
+
+
+def checkpoints():
+    """Small checkpoints in the ways in which people save them; the values count from 0."""
+
+    module = Net()
+    for tensor in module.state_dict().values():
+        tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))
+    state = module.state_dict()
+    folder = HERE.parent / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    torch.save(state, folder / "zip.pt")
+    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    optimizer = torch.optim.Adam(module.parameters())
+    module.fc2(module.fc1(torch.ones(4, 2))).sum().backward()
+    optimizer.step()
+    for tensor in module.state_dict().values():
+        tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    nested = {"epoch": 3, "state_dict": wrapped, "optimizer": optimizer.state_dict()}
+    torch.save(nested, folder / "nested.pt")
+    torch.save({name: tensor.half() for name, tensor in state.items()}, folder / "half.pt")
+    torch.save({name: tensor.bfloat16() for name, tensor in state.items()}, folder / "bfloat16.pt")
+    torch.save(module, folder / "module.pt")
+    torch.save({"epoch": 3, "name": "nothing"}, folder / "nothing.pt")
+
+
 def write(name, model, module):
     state = module.state_dict()
     initialisers = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -238,6 +271,8 @@ def write(name, model, module):
 
 if __name__ == "__main__":
     chosen = sys.argv[1:]
+    if not chosen or "checkpoints" in chosen:
+        checkpoints()
     for make in NETWORKS:
         if not chosen or make.__name__ in chosen:
             export(make)

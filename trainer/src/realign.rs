@@ -1,0 +1,102 @@
+//! A zoo's folder, aligned into another.
+
+use std::path::Path;
+
+use dwf::runtime::Runtime;
+
+use crate::{
+    align::{Reference, Report, align},
+    barrier::{self, Barrier},
+    dataset::Dataset,
+    error::{Result, Status, invalid},
+    files,
+    groups::Groups,
+    interrupt,
+    progress::{self, Progress},
+    store::Store,
+    work::Work,
+    zoo::{Source, Writer, Zoo},
+};
+
+/// Aligns the zoo in folder `zoo`, whose architecture is that of the ONNX file `network` or what
+/// [`Source::open`] finds, and writes it to the folder `output`: the same tensors under the same
+/// names, permuted. With a file of `data`, the barriers before and after are measured on it.
+///
+/// Errors: as [`Source::open`], [`Source::read`] and [`align`]; INVALID_ARGUMENT if the output
+/// holds anything; CANCELLED when [interrupted](interrupt), or IO: then what was done is kept
+/// beside the output.
+pub fn realign(
+    zoo: &Path,
+    network: Option<&Path>,
+    output: &Path,
+    reference: Reference,
+    data: Option<&Path>,
+) -> Result<(Report, Option<[Barrier; 2]>)> {
+    files::check_empty(output)?;
+    Runtime::load(None)?;
+    let source = Source::open(zoo, network)?;
+    if files::lies_in(output, zoo) {
+        return Err(invalid(format!(
+            "'{}' lies in the zoo's folder, among the networks; choose another place",
+            output.display()
+        )));
+    }
+    let groups = Groups::find(&source.network)?;
+    for unknown in groups.unknown() {
+        progress::warn(&format!(
+            "node {unknown} is not understood: what it touches stays where it is"
+        ));
+    }
+    let data = data.map(Dataset::read).transpose()?;
+    let work = Work::open(output)?;
+    let result = with(source, &groups, output, reference, data.as_ref(), &work);
+    match &result {
+        Err(e) if matches!(e.status(), Status::Cancelled | Status::Io) => (),
+        _ => work.finish()?,
+    }
+    result
+}
+
+fn with(
+    source: Source,
+    groups: &Groups,
+    output: &Path,
+    reference: Reference,
+    data: Option<&Dataset>,
+    work: &Work,
+) -> Result<(Report, Option<[Barrier; 2]>)> {
+    let _resumable = interrupt::resumable();
+    let key = (source.fingerprint(), reference, env!("CARGO_PKG_VERSION"));
+    let part = work.part("align", &key)?;
+    let mut zoo = read(source, work.folder())?;
+    let barrier = |zoo: &Zoo| data.map(|data| barrier::measure(zoo, data)).transpose();
+    let before = barrier(&zoo)?;
+    let report = align(&mut zoo, groups, reference, Some(&part))?;
+    let after = barrier(&zoo)?;
+    write(&zoo, output)?;
+    Ok((
+        report,
+        before.zip(after).map(|(before, after)| [before, after]),
+    ))
+}
+
+/// Reads a zoo into a file without a name in `folder`, so that it need not fit into memory.
+///
+/// Errors: as [`Source::read`].
+pub fn read(source: Source, folder: &Path) -> Result<Zoo> {
+    let (count, size) = (source.count(), source.network.layout().len());
+    let weights = Store::temporary(folder, count, size)?;
+    let progress = Progress::new("read", count);
+    let zoo = source.read(weights, || progress.step(String::new))?;
+    progress.finish();
+    Ok(zoo)
+}
+
+fn write(zoo: &Zoo, output: &Path) -> Result<()> {
+    let mut writer = Writer::new(output, zoo.layout(), 0..zoo.count())?;
+    for (file, network) in zoo.files.iter().zip(zoo.networks()) {
+        let stem = Path::new(file).file_stem().unwrap_or_default();
+        writer.add_as(&stem.to_string_lossy(), network)?;
+    }
+    writer.finish()
+}

@@ -1,0 +1,131 @@
+//! Verification: a network computes the same before and after its units were moved.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::{
+    error::{Error, Result, Status, invalid},
+    evaluator::Evaluator,
+    network::Network,
+    probe,
+    random::Random,
+    tensor::Tensor,
+};
+
+/// Largest difference of outputs, relative to their largest value. Sums in another order differ
+/// by some 1e-6 of it in single precision, and deep networks by ten times as much.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// Runs networks of one architecture in ONNX Runtime, on the same random input.
+pub struct Verifier<'a> {
+    network: &'a Network,
+    inputs: Vec<Tensor>,
+    /// Evaluators that no thread is using.
+    idle: Mutex<Vec<Evaluator>>,
+}
+
+impl<'a> Verifier<'a> {
+    /// Draws an input on which `weights`, some network of the architecture, runs.
+    ///
+    /// Errors: RUNTIME_MISSING; INVALID_ARGUMENT if ONNX Runtime cannot run the graph.
+    pub fn new(network: &'a Network, weights: &[f32], seed: u64) -> Result<Self> {
+        let mut evaluator = Evaluator::new(network)?;
+        let inputs = probe::inputs(network, &mut evaluator, weights, &mut Random::new(seed, 0))?;
+        let idle = Mutex::new(vec![evaluator]);
+        Ok(Self {
+            network,
+            inputs,
+            idle,
+        })
+    }
+
+    /// Whether the networks `before` and `after` compute the same.
+    ///
+    /// Errors: INVALID_ARGUMENT if `before` computes nothing finite; INTERNAL naming the first
+    /// layer that differs by more than [`TOLERANCE`]; RUNTIME_FAILED.
+    pub fn check(&self, before: &[f32], after: &[f32]) -> Result<()> {
+        let mut evaluator = self.evaluator()?;
+        let first = evaluator.run(before, &self.inputs)?;
+        let second = evaluator.run(after, &self.inputs)?;
+        self.idle().push(evaluator);
+        let finite = |t: &Tensor| t.floats().is_none_or(|y| y.iter().all(|y| y.is_finite()));
+        if !first.iter().all(finite) {
+            return Err(invalid(
+                "the network's outputs on random input are not finite; leave it out of the zoo",
+            ));
+        }
+        let pairs = first.iter().zip(&second);
+        let difference = pairs.map(|(a, b)| difference(a, b)).fold(0.0, f32::max);
+        if difference < TOLERANCE {
+            return Ok(());
+        }
+        Err(Error::new(
+            Status::Internal,
+            format!(
+                "after alignment the network's outputs differ by {difference:.1e} of their size, \
+                 first behind {}; nothing was written. Please report this with the ONNX file",
+                self.first_difference(before, after)?
+            ),
+        ))
+    }
+
+    fn evaluator(&self) -> Result<Evaluator> {
+        let mut idle = self.idle();
+        match idle.pop() {
+            Some(evaluator) if idle.is_empty() => {
+                // The last one stays, to be copied from.
+                let another = evaluator.another();
+                idle.push(evaluator);
+                another
+            }
+            Some(evaluator) => Ok(evaluator),
+            None => Evaluator::new(self.network),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Evaluator>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first node whose value is not the same but for its order.
+    fn first_difference(&self, before: &[f32], after: &[f32]) -> Result<String> {
+        let nodes = self.network.graph().node.iter();
+        let named = nodes.filter(|node| node.output.first().is_some_and(|name| !name.is_empty()));
+        let nodes: Vec<_> = named.collect();
+        let names: Vec<&String> = nodes.iter().map(|node| &node.output[0]).collect();
+        let mut evaluator = Evaluator::watching(self.network, &names)?;
+        let outputs = self.network.outputs().len();
+        let first = evaluator.run(before, &self.inputs)?.split_off(outputs);
+        let second = evaluator.run(after, &self.inputs)?.split_off(outputs);
+        // Sums of values and of squares do not depend on the order.
+        let size = |tensor: &Tensor| -> Option<[f64; 2]> {
+            let values = tensor.floats()?.iter().map(|x| f64::from(*x));
+            let count = values.len().max(1) as f64;
+            let [sum, squares] = values.fold([0.0; 2], |[s, q], x| [s + x, q + x * x]);
+            Some([sum / count, (squares / count).sqrt()])
+        };
+        let differs = |(_, (a, b)): &(_, (&Tensor, &Tensor))| match (size(a), size(b)) {
+            (Some(a), Some(b)) => {
+                let tolerance = f64::from(TOLERANCE) * a[1];
+                (0..2).any(|i| (a[i] - b[i]).abs() > tolerance)
+            }
+            _ => false,
+        };
+        let mut pairs = nodes.iter().zip(first.iter().zip(&second));
+        let found = pairs.find(differs);
+        Ok(found.map_or("its outputs".into(), |(node, _)| {
+            format!("'{}' ({})", node.name(), node.op_type())
+        }))
+    }
+}
+
+/// The largest difference, relative to the largest value.
+fn difference(a: &Tensor, b: &Tensor) -> f32 {
+    let (Some(a), Some(b)) = (a.floats(), b.floats()) else {
+        return if a == b { 0.0 } else { f32::INFINITY };
+    };
+    let largest = a.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
+    let pairs = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    // NaN, which no comparison finds, is a difference.
+    let worst = pairs.fold(0f32, |worst, d| if d <= worst { worst } else { d });
+    worst / largest
+}
