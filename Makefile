@@ -129,6 +129,7 @@ gpu-check: gpu-check-files
 
 lint:
 	@$(CARGO) fmt --all --check
+	@$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@for package in $(PACKAGES); do \
 		$(CARGO) clippy --release -p $$package --all-targets -- -D warnings; done
 

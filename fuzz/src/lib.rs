@@ -1,0 +1,36 @@
+//! What the fuzz targets share: the tests' small artifact.
+
+#![allow(dead_code, reason = "the tests use more of it")]
+
+#[path = "../../tests/common/artifact.rs"]
+pub mod artifact;
+#[path = "../../tests/common/fixture.rs"]
+pub mod fixture;
+#[path = "../../tests/common/sidecar.rs"]
+pub mod sidecar;
+
+use artifact::Artifact;
+use dwf::{
+    condition::{Condition, ConditionSchema},
+    layout::{DType, Layout, TensorKind},
+    metadata::BasisKind,
+};
+use fixture::Fixture;
+
+/// The smallest artifact with everything: a condition, guidance, two tensors, each basis.
+pub fn small(basis: BasisKind) -> Artifact {
+    let tensor = |name: &str, shape: &[usize]| {
+        (name.into(), shape.into(), DType::F32, TensorKind::Parameter)
+    };
+    Fixture {
+        latent: 2,
+        hidden: 4,
+        layout: Layout::pack([tensor("w", &[2, 2]), tensor("b", &[])]).unwrap(),
+        condition: Some(Condition {
+            schema: ConditionSchema::Classes(vec!["a".into(), "b".into()]),
+            unconditional: Some(vec![0.0, 0.0]),
+        }),
+        ..Fixture::with_basis(basis)
+    }
+    .build()
+}
