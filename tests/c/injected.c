@@ -1,0 +1,97 @@
+/* injected FOLDER SHIM LEAST: every call into ONNX Runtime fails in turn. The caller is told in ONNX
+ * Runtime's words, no weight is left that could be taken for one, and the next call works. */
+
+#include <dlfcn.h>
+#include <math.h>
+
+#include "check.h"
+
+enum { COUNT = 5 };
+
+static long (*fail_at)(long n);
+
+static void load_shim(const char *path)
+{
+    void *shim = dlopen(path, RTLD_NOW);
+    CHECK(shim != NULL);
+    void *found = dlsym(shim, "shim_fail_at");
+    CHECK(found != NULL);
+    memcpy(&fail_at, &found, sizeof fail_at);
+}
+
+static dwf_status make(const dwf_model *model, const char *shim, dwf_sampler **sampler)
+{
+    dwf_sampler_options options = {.struct_size = sizeof options, .onnxruntime = shim,
+                                   .threads = 1, .max_batch = 2};
+    return dwf_sampler_new(model, &options, sampler, ERR);
+}
+
+static dwf_status sample(dwf_sampler *sampler, const dwf_buffer *buffer)
+{
+    dwf_sample_options options = {.struct_size = sizeof options, .count = COUNT, .steps = 2};
+    memset(buffer->data, 0x55, buffer->size_bytes);
+    return dwf_sample(sampler, &options, buffer, ERR);
+}
+
+/* Each network is untouched or NaN. */
+static void nothing_usable(const dwf_buffer *buffer)
+{
+    const size_t weights = buffer->size_bytes / COUNT / sizeof(float);
+    for (size_t i = 0; i < COUNT; i++) {
+        const float *row = (const float *)buffer->data + i * weights;
+        size_t nans = 0;
+        for (size_t j = 0; j < weights; j++)
+            nans += isnan(row[j]) != 0;
+        CHECK(nans == weights || untouched(row, weights * sizeof *row));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 4);
+    const char *shim = argv[2];
+    load_shim(shim);
+    dwf_model *model = open_model(argv[1], "net");
+    dwf_buffer expected = new_buffer(model, COUNT, sizeof(float));
+    dwf_buffer buffer = new_buffer(model, COUNT, sizeof(float));
+    dwf_sampler *sampler = NULL;
+
+    /* Its environment is made once a process. */
+    fail_at(0);
+    EXPECT(DWF_RUNTIME_MISSING, "injected", make(model, shim, &sampler));
+    CHECK(sampler == NULL);
+    OK(make(model, shim, &sampler));
+    OK(sample(sampler, &expected));
+    dwf_sampler_free(sampler);
+
+    long failures = 1;
+    for (long n = 0;; n++) {
+        fail_at(n);
+        dwf_status status = make(model, shim, &sampler);
+        dwf_status made = status;
+        if (made == DWF_OK)
+            status = sample(sampler, &buffer);
+        int reached = fail_at(-1) < 0;
+        if (!reached) {
+            OK(status);
+            CHECK(memcmp(buffer.data, expected.data, buffer.size_bytes) == 0);
+            dwf_sampler_free(sampler);
+            break;
+        }
+        EXPECT(DWF_RUNTIME_FAILED, "injected failure", status);
+        CHECK((made == DWF_OK) == (sampler != NULL));
+        if (made == DWF_OK)
+            nothing_usable(&buffer);
+        else
+            OK(make(model, shim, &sampler));
+        OK(sample(sampler, &buffer));
+        CHECK(memcmp(buffer.data, expected.data, buffer.size_bytes) == 0);
+        dwf_sampler_free(sampler);
+        failures++;
+    }
+    CHECK(failures >= atol(argv[3]));
+    dwf_model_free(model);
+    free(expected.data);
+    free(buffer.data);
+    return 0;
+}
