@@ -60,7 +60,7 @@ fn verify_finds_every_flipped_bit() {
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         // SAFETY: the model copies the bytes and keeps none of them.
-        let sidecar: &'static [u8] = unsafe { &*(&raw const bytes[..len]) };
+        let sidecar = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), len) };
         let result = Model::from_static(&onnx, sidecar, &verify);
         if let Some(bit) = flip {
             bytes[bit / 8] ^= 1 << (bit % 8);

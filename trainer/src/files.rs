@@ -74,9 +74,13 @@ impl Staging {
     /// Errors: IO.
     pub fn publish(&self, targets: &[&Path]) -> Result<()> {
         let _unfinished = unfinished();
+        let staged = |target: &Path| self.path(target.file_name().unwrap_or_default());
         for target in targets {
-            let staged = self.path(target.file_name().unwrap_or_default());
-            fs::rename(staged, target).map_err(io("write", target))?;
+            sync(&staged(target)).map_err(io("write", target))?;
+        }
+        for target in targets {
+            fs::rename(staged(target), target).map_err(io("write", target))?;
+            sync(parent(target)).map_err(io("write", target))?;
         }
         Ok(())
     }
@@ -88,9 +92,11 @@ impl Staging {
         let _unfinished = unfinished();
         // Without the `/.` that may end it, which cannot be renamed.
         let target = parent(&self.target).join(self.target.file_name().unwrap_or_default());
+        sync_all(&self.folder).map_err(io("write", &target))?;
         // Fails unless there is an empty folder; then renaming says what is wrong.
         let _ = fs::remove_dir(&target);
-        fs::rename(&self.folder, &target).map_err(io("write", &target))
+        fs::rename(&self.folder, &target).map_err(io("write", &target))?;
+        sync(parent(&target)).map_err(io("write", &target))
     }
 }
 
@@ -198,6 +204,29 @@ fn make(parent: &Path) -> std::io::Result<PathBuf> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
     // tempfile would not remove it when the process is told to stop.
     Ok(builder.tempdir_in(parent)?.keep())
+}
+
+/// Waits until a file, or the names in a folder, are on the disk: after a power cut, what has its
+/// final name is whole.
+fn sync(path: &Path) -> std::io::Result<()> {
+    // Elsewhere folders cannot be opened.
+    if cfg!(unix) || path.is_file() {
+        return File::open(path)?.sync_all();
+    }
+    Ok(())
+}
+
+/// The same for a folder and everything in it.
+fn sync_all(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_all(&path)?;
+        } else {
+            sync(&path)?;
+        }
+    }
+    sync(folder)
 }
 
 /// Nobody is left to tell if it fails: the process is ending, or has another error to report.
