@@ -5,6 +5,7 @@
 # make install, uninstall, dist: see install.mk; make examples, swarm: see examples/examples.mk
 # make header  regenerate include/dwf.h after a change in src/capi
 # make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
+# make fuzz    every fuzzer for 10 minutes; make load: 32 threads for 10 minutes
 # make gpu-check  all that needs an NVIDIA GPU; see tests/gpu/run
 # make lint    formatting and clippy, as CI runs them
 
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
 .PHONY: demo demo-spawn demo-train test test-aarch64 hosts check-python header bench bench-pytorch \
-	gpu-check gpu-check-files lint clean
+	gpu-check gpu-check-files fuzz load lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := build
@@ -126,6 +127,18 @@ gpu-check-files:
 
 gpu-check: gpu-check-files
 	@$(BUILD)/gpu-check/run
+
+fuzz: .ort/libonnxruntime.so
+	@fuzz/run 600
+
+$(BUILD)/load: tests/c/load.c include/dwf.h FORCE
+	@mkdir -p $(BUILD)
+	@$(CARGO) build --release -p libdwf
+	@$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -pthread -Iinclude $< -o $@ \
+		-L$(TARGET)/release -Wl,-rpath,$(abspath $(TARGET)/release) -ldwf -lm
+
+load: $(BUILD)/load .ort/libonnxruntime.so
+	@$(BUILD)/load $(IRIS)/iris.onnx 32 1000000 600 10000
 
 lint:
 	@$(CARGO) fmt --all --check

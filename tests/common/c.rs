@@ -54,9 +54,15 @@ impl Workshop {
 
     /// Compiles `tests/c/NAME.c` with the system compiler.
     pub fn compile(&self, name: &str, linkage: Linkage) -> PathBuf {
+        self.compile_against(&root().join("include"), name, linkage)
+    }
+
+    /// The same with the `dwf.h` of a folder.
+    pub fn compile_against(&self, header: &Path, name: &str, linkage: Linkage) -> PathBuf {
         let source = sources().join(format!("{name}.c"));
         let program = self.path().join(format!("{name}-{linkage:?}"));
-        let mut command = compiler("cc", "c99");
+        let mut command = strict("cc", "c99");
+        command.arg("-I").arg(header);
         command.args(["-D_POSIX_C_SOURCE=200809L", "-pthread"]);
         command.arg(source).arg("-o").arg(&program);
         link(&mut command, linkage);
@@ -67,9 +73,17 @@ impl Workshop {
 
 /// `compiler` for strict `standard`, finding the header.
 pub fn compiler(compiler: &str, standard: &str) -> Command {
+    let mut command = strict(compiler, standard);
+    command.arg("-I").arg(root().join("include"));
+    command
+}
+
+fn strict(compiler: &str, standard: &str) -> Command {
     let mut command = Command::new(compiler);
     command.arg(format!("-std={standard}")).args(STRICT);
-    command.arg("-I").arg(root().join("include"));
+    // `make sanitize` sets it.
+    let flags = std::env::var("DWF_TEST_CFLAGS").unwrap_or_default();
+    command.args(flags.split_whitespace());
     command
 }
 
@@ -101,7 +115,16 @@ pub fn library_folder() -> PathBuf {
 /// A compiled program, to be run. Cargo's `LD_LIBRARY_PATH` would find the library of an earlier
 /// `cargo build`; its environment is otherwise a user's.
 pub fn executable(path: &Path) -> Command {
-    let mut command = Command::new(path);
+    // `make valgrind` sets it.
+    let runner = std::env::var("DWF_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let mut command = match words.next() {
+        Some(runner) => Command::new(runner),
+        None => Command::new(path),
+    };
+    if !runner.is_empty() {
+        command.args(words).arg(path);
+    }
     command.env_remove("LD_LIBRARY_PATH");
     command.env_remove("ORT_DISABLE_TELEMETRY");
     command
