@@ -156,7 +156,8 @@ fn shim(folder: &Path) -> std::path::PathBuf {
         CreateEnvWithCustomLogger CreateCpuMemoryInfo CreateSessionOptions SetIntraOpNumThreads
         SetInterOpNumThreads AddSessionConfigEntry CreateTensorWithDataAsOrtValue
         AddExternalInitializers CreateSessionFromArray CreateIoBinding BindInput BindOutput
-        RunWithBinding
+        RunWithBinding Run GetAvailableProviders GetTensorTypeAndShape GetDimensionsCount
+        GetDimensions GetTensorElementType GetTensorMutableData
     );
     let lines = functions.map(|(name, offset)| format!("WRAP({name}, {offset})\n"));
     fs::write(folder.join("wrapped.h"), lines.concat()).unwrap();
