@@ -6,15 +6,9 @@ use crate::{error::Result, flow::Quality, judge::Judge, path::Latents, random::R
 /// way between two networks.
 pub const WIDEST: [f32; 2] = [20.0, 45.0];
 
-/// Candidates, wide to narrow.
-const RANGES: [[f32; 2]; 6] = [
-    WIDEST,
-    [15.0, 35.0],
-    [10.0, 25.0],
-    [7.0, 18.0],
-    [5.0, 12.0],
-    [3.0, 8.0],
-];
+/// Candidates, wide to narrow. Mixtures at less than 20 degrees count as near copies: they are
+/// three times nearer to their first network than to any other.
+const RANGES: [[f32; 2]; 3] = [WIDEST, [20.0, 37.0], [20.0, 30.0]];
 /// What mixtures may fall short of the zoo's score on validation data, relative to it.
 const MOST_SHORTFALL: f64 = 0.002;
 const NETWORKS: usize = 128;

@@ -484,12 +484,6 @@ pub fn held_out(loss: &HeldOutLoss) -> [(&'static str, f64); 4] {
     ]
 }
 
-/// Every network's distance to the nearest of `others`, not counting itself.
-pub fn nearest(networks: &[f32], others: &[f32], size: usize, same: bool) -> Vec<f64> {
-    let nearest = novelty::nearest(networks, others, size, same);
-    nearest.into_iter().map(|nearest| nearest.first).collect()
-}
-
 /// Median over the weights that vary in the zoo.
 pub fn std_ratio(zoo: &[f32], generated: &[f32], size: usize) -> f64 {
     let ratio = |i: usize| {
