@@ -138,7 +138,7 @@ $(BUILD)/load: tests/c/load.c include/dwf.h FORCE
 		-L$(TARGET)/release -Wl,-rpath,$(abspath $(TARGET)/release) -ldwf -lm
 
 load: $(BUILD)/load .ort/libonnxruntime.so
-	@$(BUILD)/load $(IRIS)/iris.onnx 32 1000000 600 10000
+	@$(BUILD)/load $(IRIS)/iris.onnx 32 1000000 600 10000 1
 
 lint:
 	@$(CARGO) fmt --all --check
