@@ -11,7 +11,10 @@ fn many_threads_and_many_opens() {
     let program = workshop.compile("load", Linkage::Shared);
     let mut command = executable(&program);
     command.arg(root().join("examples/iris/iris.onnx"));
-    let output = command.args(["8", "1000", "2", "100", "100"]).output().unwrap();
+    let output = command
+        .args(["8", "1000", "2", "100", "100"])
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{text}");
     for line in ["100 times opened", "8 threads", "a call of 64: p50"] {
