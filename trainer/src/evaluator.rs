@@ -2,7 +2,7 @@
 //!
 //! Weights are inputs of the graph, so that one session serves every network of a zoo without a
 //! copy; what is lost against weights as initialisers, ONNX Runtime's own layout of them, would
-//! have to be made anew for every network (`benches/evaluator.rs` has the figures).
+//! have to be made anew for every network.
 
 use std::{borrow::Cow, sync::OnceLock};
 

@@ -220,7 +220,7 @@ pub fn train(
             ));
         }
         state.advance(&gradient, options);
-        let checked = step % every == 0 || step == options.steps;
+        let checked = step.is_multiple_of(every) || step == options.steps;
         if checked {
             let check = Check {
                 step,

@@ -743,12 +743,12 @@ fn unfold(
     }
     let outer: usize = shape[..slot.dim].iter().product();
     let all = |count: usize| (0..count).collect::<Vec<_>>();
+    let whole = 0..inner;
     let (outers, inners) = match only {
-        None => (all(outer), Vec::from([0..inner])),
-        Some((dim, places)) if dim < slot.dim => (
-            chosen(&shape[..slot.dim], dim, places),
-            Vec::from([0..inner]),
-        ),
+        None => (all(outer), vec![whole]),
+        Some((dim, places)) if dim < slot.dim => {
+            (chosen(&shape[..slot.dim], dim, places), vec![whole])
+        }
         Some((dim, places)) => {
             let after = &shape[slot.dim + 1..];
             let tail: usize = shape[dim + 1..].iter().product();

@@ -82,7 +82,6 @@ fn plant(network: &Network, seeds: std::ops::Range<u64>) {
 fn shape(name: &str) -> Vec<(usize, usize, usize)> {
     let network = common::exported(name);
     let groups = Groups::find(&network).unwrap();
-    println!("{name}\n{}", groups.table(network.layout()));
     assert!(
         groups.unknown().is_empty(),
         "{name}: {:?}",

@@ -200,9 +200,12 @@ impl Classification {
     }
 }
 
+/// A policy's mean return over its episodes.
+type MeanReturn = Box<dyn Fn(&[f32]) -> f64 + Send + Sync>;
+
 /// Episodes of a plant.
 struct Control {
-    mean_return: Box<dyn Fn(&[f32]) -> f64 + Send + Sync>,
+    mean_return: MeanReturn,
     solved: f64,
     layout: Layout,
 }
