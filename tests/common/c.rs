@@ -115,16 +115,7 @@ pub fn library_folder() -> PathBuf {
 /// A compiled program, to be run. Cargo's `LD_LIBRARY_PATH` would find the library of an earlier
 /// `cargo build`; its environment is otherwise a user's.
 pub fn executable(path: &Path) -> Command {
-    // `make valgrind` sets it.
-    let runner = std::env::var("DWF_TEST_RUNNER").unwrap_or_default();
-    let mut words = runner.split_whitespace();
-    let mut command = match words.next() {
-        Some(runner) => Command::new(runner),
-        None => Command::new(path),
-    };
-    if !runner.is_empty() {
-        command.args(words).arg(path);
-    }
+    let mut command = Command::new(path);
     command.env_remove("LD_LIBRARY_PATH");
     command.env_remove("ORT_DISABLE_TELEMETRY");
     command
