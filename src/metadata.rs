@@ -257,3 +257,8 @@ fn json<T: Serialize + ?Sized>(value: &T) -> String {
 fn excerpt(text: &str) -> String {
     text.chars().take(40).collect()
 }
+
+/// Lower-case hex digits, as digests are written.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result, Status},
     limits::{DEFAULT_MEMORY, MAX_ONNX_BYTES},
     memory::{out_of_memory, zeros},
-    metadata::Metadata,
+    metadata::{Metadata, hex},
 };
 
 /// How to open an artifact.
@@ -256,8 +256,4 @@ fn verify(sidecar: &[u8], expected: &str) -> Result<()> {
         "its SHA-256 is {found}, but the .onnx expects {expected}; the file is damaged, copy it \
          again"
     )))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -49,6 +49,23 @@ pub struct ModelProto {
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
+impl ModelProto {
+    /// A file that holds `graph`, over opset 20 in the format of ONNX 1.15, the first that has it.
+    pub fn opset20(graph: GraphProto, producer: &str, version: &str) -> Self {
+        Self {
+            ir_version: Some(9),
+            producer_name: Some(producer.into()),
+            producer_version: Some(version.into()),
+            graph: Some(graph),
+            opset_import: vec![OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(20),
+            }],
+            ..Default::default()
+        }
+    }
+}
+
 /// The domain and version of an operator set.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct OperatorSetIdProto {

@@ -5,7 +5,10 @@ mod common;
 
 use std::{path::Path, thread};
 
-use common::Fixture;
+use common::{
+    Fixture,
+    networks::{UNTOUCHED, sample},
+};
 use dwf::{
     Device, Error, Flow, MAX_BATCH, MAX_THREADS, Model, ModelOptions, Output, Progress,
     SampleOptions, Sampler, SamplerOptions, Status,
@@ -21,8 +24,6 @@ use half::{bf16, f16};
 const WEIGHTS: usize = 148;
 /// Evaluations of the default fixture's solver.
 const EVALUATIONS: u64 = 32;
-/// A value that no network has.
-const UNTOUCHED: f32 = 12345.0;
 
 fn model(fixture: &Fixture) -> Model {
     let folder = tempfile::tempdir().unwrap();
@@ -47,13 +48,6 @@ fn networks<'a>(seed: u64, first_index: u64, count: usize) -> SampleOptions<'a> 
         count,
         ..Default::default()
     }
-}
-
-fn sample(sampler: &mut Sampler, options: SampleOptions) -> Vec<f32> {
-    let len = options.count * sampler.model().metadata().layout.len();
-    let mut weights = vec![UNTOUCHED; len];
-    sampler.sample(options, &mut weights[..]).unwrap();
-    weights
 }
 
 /// Samples where it must fail; the error, and what is in the buffer afterwards.

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::Fixture;
+use common::{Fixture, networks::relative_error};
 use dwf::{
     Model, SampleOptions, Sampler, Status,
     condition::{Condition, ConditionSchema},
@@ -68,14 +68,6 @@ fn sample(model: &Model, solver: Solver) -> Vec<f32> {
     let mut sampler = Sampler::new(model, &Default::default()).unwrap();
     sampler.sample(options, &mut weights[..]).unwrap();
     weights
-}
-
-fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
-    let norm = |values: &mut dyn Iterator<Item = f32>| {
-        values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
-    };
-    let difference = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
-    difference / norm(&mut expected.iter().copied())
 }
 
 fn fixtures() -> Vec<Fixture> {

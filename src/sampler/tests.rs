@@ -9,7 +9,10 @@ mod common;
 
 use half::{bf16, f16};
 
-use self::common::Fixture;
+use self::common::{
+    Fixture,
+    networks::{UNTOUCHED, relative_error, sample},
+};
 use super::*;
 use crate::{
     Flow, ModelOptions, Progress,
@@ -23,8 +26,6 @@ use crate::{
     session::Provider,
     trajectory::Precision,
 };
-
-const UNTOUCHED: f32 = 12345.0;
 
 /// The GPU to test on, if not host memory.
 fn gpu() -> Option<i32> {
@@ -136,21 +137,6 @@ fn options<'a>(seed: u64, count: usize) -> SampleOptions<'a> {
         count,
         ..Default::default()
     }
-}
-
-fn sample(sampler: &mut Sampler, options: SampleOptions) -> Vec<f32> {
-    let len = options.count * sampler.model().metadata().layout.len();
-    let mut weights = vec![UNTOUCHED; len];
-    sampler.sample(options, &mut weights[..]).unwrap();
-    weights
-}
-
-fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
-    let norm = |values: &mut dyn Iterator<Item = f32>| {
-        values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
-    };
-    let difference = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
-    difference / norm(&mut expected.iter().copied())
 }
 
 fn classes() -> Fixture {

@@ -5,6 +5,7 @@
 #define CHECK_H
 
 #include <dwf.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,22 @@ static inline int untouched(const void *data, size_t size)
         if (bytes[i] != 0x55)
             return 0;
     return 1;
+}
+
+/* Each of `count` float32 networks is wholly as before or wholly NaN; how many are NaN. */
+static inline size_t nan_rows(const dwf_buffer *buffer, size_t count)
+{
+    const size_t weights = buffer->size_bytes / count / sizeof(float);
+    size_t rows = 0;
+    for (size_t i = 0; i < count; i++) {
+        const float *row = (const float *)buffer->data + i * weights;
+        size_t nans = 0;
+        for (size_t j = 0; j < weights; j++)
+            nans += isnan(row[j]) != 0;
+        CHECK(nans == weights || untouched(row, weights * sizeof *row));
+        rows += nans == weights;
+    }
+    return rows;
 }
 
 #endif

@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod damage;
 pub mod fixture;
 pub mod graph;
+pub mod networks;
 pub mod reference;
 pub mod sidecar;
 pub mod stretched;

@@ -16,8 +16,7 @@ use dwf::{
     layout::Layout,
     metadata::{DefaultSolver, Distribution, Metadata, Source, basis_tensor},
     onnx::{
-        LOCATION_EXTERNAL, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-        data_type,
+        GraphProto, LOCATION_EXTERNAL, ModelProto, StringStringEntryProto, TensorProto, data_type,
     },
 };
 use half::f16;
@@ -195,19 +194,15 @@ fn encode(
         quality: about.quality.clone(),
     };
     ModelProto {
-        // ONNX 1.15, the first with opset 20.
-        ir_version: Some(9),
-        producer_name: Some("dwf-trainer".into()),
-        producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-        doc_string: None,
-        graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto {
-            domain: Some(String::new()),
-            version: Some(20),
-        }],
         metadata_props: metadata.to_props(),
+        ..model(graph)
     }
     .encode_to_vec()
+}
+
+/// The ONNX file of a graph that the trainer makes.
+pub(crate) fn model(graph: GraphProto) -> ModelProto {
+    ModelProto::opset20(graph, "dwf-trainer", env!("CARGO_PKG_VERSION"))
 }
 
 fn check(velocity: &Velocity, basis: &Basis, about: &About) -> Result<()> {

@@ -12,8 +12,8 @@ use std::{
 use dwf::{
     layout::{Layout, TensorKind},
     onnx::{
-        AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-        ValueInfoProto, attribute_type, data_type,
+        AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+        attribute_type, data_type,
     },
 };
 use prost::Message;
@@ -21,6 +21,7 @@ use prost::Message;
 pub use crate::checkpoint::Signature;
 use crate::{
     error::{Error, Result, Status, invalid, io},
+    export,
     mlp::Mlp,
 };
 
@@ -109,17 +110,7 @@ impl Network {
             |name, size| ValueInfoProto::tensor(name, data_type::FLOAT, &[Err("batch"), Ok(size)]);
         graph.input = vec![value("x", mlp.inputs())];
         graph.output = vec![value("y", mlp.outputs())];
-        let model = ModelProto {
-            ir_version: Some(9),
-            producer_name: Some("dwf".into()),
-            opset_import: vec![OperatorSetIdProto {
-                domain: None,
-                version: Some(20),
-            }],
-            graph: Some(graph),
-            ..Default::default()
-        };
-        let mut network = Self::of(model, layout)?;
+        let mut network = Self::of(export::model(graph), layout)?;
         network.mlp = Some(mlp);
         Ok(network)
     }

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use dwf::metadata::PAIR_KEY;
+use dwf::metadata::{PAIR_KEY, hex};
 use half::f16;
 use safetensors::{
     Dtype,
@@ -160,9 +160,4 @@ pub fn is_sidecar(path: &Path) -> Result<bool> {
         .as_ref()
         .and_then(|header| header.metadata().as_ref());
     Ok(metadata.is_some_and(|metadata| metadata.contains_key(PAIR_KEY)))
-}
-
-/// Lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

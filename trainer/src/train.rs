@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dwf::{Model, SampleOptions, Sampler, runtime::Runtime};
+use dwf::{Model, SampleOptions, Sampler, metadata::hex, runtime::Runtime};
 use serde_json::json;
 
 use crate::{
@@ -34,7 +34,6 @@ use crate::{
         metric::{Metric, Purpose},
     },
     rows::{Matrix, Rows, chunk_count},
-    sidecar::hex,
     solver::{self, Choice},
     velocity::{Device, Shape, Variant, Velocity},
     work::{Part, Work},

@@ -5,13 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dwf::metadata::hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    error::{Result, io},
-    sidecar::hex,
-};
+use crate::error::{Result, io};
 
 /// `NAME.work` beside an output `NAME.onnx` or folder `NAME`. It stays when the run is
 /// interrupted or fails, so that the next run with the same inputs goes on from there.

@@ -5,10 +5,11 @@ mod common;
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
+use common::{assert_says, dwf};
 use dwf::{Model, SampleOptions, Sampler};
 use dwf_trainer::{
     align::Reference,
@@ -17,14 +18,6 @@ use dwf_trainer::{
     work::Work,
     zoo::{Source, Writer, Zoo},
 };
-
-fn dwf(folder: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dwf"))
-        .args(arguments.split_whitespace())
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
 
 /// Its standard output.
 fn succeeds(folder: &Path, arguments: &str) -> String {
@@ -41,12 +34,6 @@ fn fails(folder: &Path, arguments: &str, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "dwf {arguments}: {error}");
     assert!(output.stdout.is_empty());
     error
-}
-
-fn assert_says(message: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(message.contains(part), "'{part}' is missing in: {message}");
-    }
 }
 
 #[test]

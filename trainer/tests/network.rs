@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 
+use common::assert_says;
 use dwf::{
     layout::TensorKind,
     onnx::{ModelProto, data_type},
@@ -138,12 +139,6 @@ fn refused(name: &str, change: impl Fn(&mut ModelProto, &mut Vec<Signature>)) ->
     let message = Network::read(&path, &tensors).unwrap_err().to_string();
     assert!(message.contains("net.onnx"), "{message}");
     message
-}
-
-fn assert_says(message: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(message.contains(part), "'{part}' is missing in: {message}");
-    }
 }
 
 #[test]

@@ -4,8 +4,9 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
+use common::answer;
 use dwf::{Model, layout::Layout};
 use dwf_trainer::{
     classifier::{Architecture, Recipe},
@@ -16,19 +17,8 @@ use dwf_trainer::{
 };
 use serde_json::Value;
 
-/// Its output, and whether it succeeded.
-fn dwf(folder: &Path, arguments: &str) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_dwf"))
-        .args(arguments.split_whitespace())
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(text).unwrap())
-}
-
 fn succeeds(folder: &Path, arguments: &str) -> String {
-    let (success, text) = dwf(folder, arguments);
+    let (success, text) = answer(folder, arguments);
     assert!(success, "dwf {arguments}: {text}");
     text
 }
@@ -81,7 +71,7 @@ fn classifiers_are_reported_on_with_all_baselines() {
     let area = share("generated", "area");
     assert!((quality[key::NOVEL_AND_GOOD] - area).abs() < 1e-12);
     assert!(quality.contains_key(key::HELD_OUT_LOSS), "{quality:?}");
-    let (success, text) = dwf(at, "inspect iris.onnx");
+    let (success, text) = answer(at, "inspect iris.onnx");
     assert!(
         success && text.contains("novel_and_good.generated"),
         "{text}"
@@ -148,7 +138,7 @@ fn a_foreign_zoo_is_refused() {
     succeeds(at, "zoo iris -o zoo --count 10");
     succeeds(at, "train zoo -o iris.onnx --steps 20");
     succeeds(at, "zoo cartpole -o other --count 8");
-    let (success, text) = dwf(at, "report iris.onnx --zoo other");
+    let (success, text) = answer(at, "report iris.onnx --zoo other");
     assert!(
         !success && text.contains("name the zoo that it was trained on"),
         "{text}"
@@ -252,7 +242,7 @@ fn there_must_be_something_to_recalibrate() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     succeeds(at, "zoo iris -o zoo --count 8");
-    let (success, text) = dwf(at, "recalibrate zoo --data zoo/train.csv -o out");
+    let (success, text) = answer(at, "recalibrate zoo --data zoo/train.csv -o out");
     assert!(
         !success && text.contains("no batch normalisation"),
         "{text}"

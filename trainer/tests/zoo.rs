@@ -4,6 +4,7 @@ mod common;
 
 use std::{fs, path::Path};
 
+use common::assert_says;
 use dwf::layout::{DType, Layout, TensorKind};
 use dwf_trainer::zoo::{Writer, Zoo};
 use safetensors::{Dtype, tensor::TensorView};
@@ -30,12 +31,6 @@ fn refused(tensors: &[(&str, Vec<usize>, Vec<f32>)]) -> String {
     common::write_zoo(folder.path(), &common::mlp(&[2, 3]).1, 10);
     replace(folder.path(), 4, tensors);
     Zoo::read(folder.path()).unwrap_err().to_string()
-}
-
-fn assert_says(message: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(message.contains(part), "'{part}' is missing in: {message}");
-    }
 }
 
 #[test]

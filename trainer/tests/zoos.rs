@@ -4,8 +4,9 @@
 
 mod common;
 
-use std::{fs, io::Write, path::Path, process::Command};
+use std::{fs, io::Write, path::Path};
 
+use common::answer;
 use dwf_trainer::{
     dataset::{Dataset, Images},
     task::About,
@@ -13,22 +14,11 @@ use dwf_trainer::{
 };
 use flate2::{Compression, write::GzEncoder};
 
-/// Its output, and whether it succeeded.
-fn dwf(folder: &Path, arguments: &str) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_dwf"))
-        .args(arguments.split_whitespace())
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(text).unwrap())
-}
-
 #[test]
 fn a_zoo_comes_with_its_data_and_follows_from_its_seed() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let (made, text) = dwf(at, "zoo iris -o a --count 9 --seed 3");
+    let (made, text) = answer(at, "zoo iris -o a --count 9 --seed 3");
     assert!(made && text.contains("9 networks of 131 weights"), "{text}");
     let names = common::names(&at.join("a"));
     let others: Vec<&str> = names
@@ -46,9 +36,9 @@ fn a_zoo_comes_with_its_data_and_follows_from_its_seed() {
     let about: About = serde_json::from_slice(&fs::read(at.join("a/zoo.json")).unwrap()).unwrap();
     assert_eq!((&about.task[..], about.origin.seed), ("iris", 3));
 
-    dwf(at, "zoo iris -o b --count 9 --seed 3");
-    dwf(at, "zoo iris -o c --count 9 --seed 4");
-    let (made, text) = dwf(at, "zoo iris -o d --count 9 --seed 3 --shared-init");
+    answer(at, "zoo iris -o b --count 9 --seed 3");
+    answer(at, "zoo iris -o c --count 9 --seed 4");
+    let (made, text) = answer(at, "zoo iris -o d --count 9 --seed 3 --shared-init");
     assert!(
         made && text.contains("They share one initialisation"),
         "{text}"
@@ -115,7 +105,7 @@ fn mnist_files_are_read_and_learned_from() {
         assert_eq!(images.training.classes[..3], [0, 1, 0]);
         assert_eq!(images.training.x[20..22], [1.0, 1.0 / 127.5 - 1.0]);
     }
-    let (made, text) = dwf(
+    let (made, text) = answer(
         folder.path(),
         "zoo images mnist-true -o zoo --count 8 --epochs 60",
     );
@@ -187,7 +177,7 @@ fn damaged_images_are_refused_by_name() {
 #[test]
 fn networks_of_all_kinds_learn_the_digits() {
     let folder = tempfile::tempdir().unwrap();
-    let (made, text) = dwf(folder.path(), "zoo digits --digits 3-1");
+    let (made, text) = answer(folder.path(), "zoo digits --digits 3-1");
     assert!(!made && text.contains("0-4"), "{text}");
     use dwf_trainer::{
         classifier::{Architecture, Recipe},

@@ -1,9 +1,11 @@
 //! A classifier as an ONNX graph without its weights, as an export from PyTorch looks.
 
 use dwf::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    ValueInfoProto, attribute_type, data_type,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_type,
+    data_type,
 };
+
+use crate::export;
 
 use super::{
     Classifier, Positions, Shape, Tensor,
@@ -51,19 +53,7 @@ impl Classifier {
             output: vec![value(OUTPUT, self.shapes[self.shapes.len() - 1])],
             value_info: Vec::new(),
         };
-        ModelProto {
-            // ONNX 1.15, the first with opset 20.
-            ir_version: Some(9),
-            producer_name: Some("dwf-trainer".into()),
-            producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-            doc_string: None,
-            graph: Some(graph),
-            opset_import: vec![OperatorSetIdProto {
-                domain: Some(String::new()),
-                version: Some(20),
-            }],
-            metadata_props: Vec::new(),
-        }
+        export::model(graph)
     }
 }
 

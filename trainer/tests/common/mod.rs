@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::{Command, Output},
 };
 
 use dwf::{
@@ -96,6 +97,28 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Runs the command.
+pub(crate) fn dwf(folder: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+/// Whether the command succeeds, and all that it says.
+pub(crate) fn answer(folder: &Path, arguments: &str) -> (bool, String) {
+    let output = dwf(folder, arguments);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+pub(crate) fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "'{part}' is missing in: {message}");
+    }
 }
 
 /// A network that PyTorch exported: see `tests/networks/export.py`.
