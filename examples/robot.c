@@ -88,7 +88,7 @@ static void print_times(const char *what, double *times, size_t n)
 int main(int argc, char **argv)
 {
     double budget = argc == 3 ? atof(argv[2]) : 10000;
-    if (argc < 2 || argc > 3 || budget <= 0) {
+    if (argc < 2 || argc > 3 || !(budget > 0)) {
         fprintf(stderr, "usage: robot ARTIFACT.onnx [DEADLINE_MICROSECONDS]\n");
         return 2;
     }

@@ -7,6 +7,7 @@
 // A seed gives the same swarm every time: a tick of simulation is 1/60 s on the screen however long
 // frames take, and networks arrive in the order of their numbers. The hash of the state says so.
 
+#include <cerrno>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -32,8 +33,9 @@ struct arguments {
 std::optional<std::uint64_t> number(const char *text)
 {
     char *end = nullptr;
+    errno = 0;
     const std::uint64_t value = std::strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0')
+    if (*text < '0' || *text > '9' || *end != '\0' || errno == ERANGE)
         return std::nullopt;
     return value;
 }
@@ -56,6 +58,8 @@ std::optional<arguments> parse(int argc, char **argv)
         else
             return std::nullopt;
     }
+    if (arguments.headless && !arguments.screenshot.empty())
+        return std::nullopt;
     return arguments;
 }
 
