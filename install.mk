@@ -92,6 +92,7 @@ dist: $(RELEASED)/libdwf.so
 	@install -m644 examples/spawn.c $(addprefix $(IRIS)/,iris.onnx iris.safetensors held-out.csv \
 		zoo.f32) $(STAGE)/share/dwf
 	@install -m644 README.md LICENSE-* $(STAGE)/share/doc/dwf
+	@install -Dm644 -t $(STAGE)/share/doc/dwf/docs docs/*.md
 	@install -m644 $(addprefix $(ONNXRUNTIME),LICENSE ThirdPartyNotices.txt) \
 		$(STAGE)/share/doc/dwf/onnxruntime
 	@$(CARGO) tree -p libdwf --edges normal --prefix none --format '{p}' | \

@@ -299,6 +299,9 @@ fn the_tarball() {
         .args(inputs.map(|name| shared.join(name)))
         .env_clear());
     assert!(printed.contains("generated accuracy"), "{printed}");
+    // What its README links to.
+    let guide = folder.path().join("share/doc/dwf/docs/embedding-c.md");
+    assert!(guide.exists());
 
     let bare = root().join("tests/install/bare");
     let output = Command::new(bare).arg(&tarball).output().unwrap();
