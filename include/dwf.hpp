@@ -245,7 +245,7 @@ public:
     const dwf::error &error() const noexcept { return *error_; }
 
 private:
-    std::optional<dwf::error> error_;
+    std::optional<dwf::error> error_ = {};
 };
 #else
 template <class T>
@@ -279,6 +279,28 @@ std::optional<error> call(Call call)
     return error(static_cast<dwf::status>(status), static_cast<const char *>(text));
 }
 
+/// Says so where a text, as C takes it, would end before it ends.
+inline std::optional<error> check_text(const std::string &name, const std::string &text)
+{
+    if (text.find('\0') == std::string::npos)
+        return std::nullopt;
+    return error(status::invalid_argument, name + " '" + text.c_str() + "' goes on after a NUL");
+}
+
+/// A number as another type, on many machines the same one.
+template <class To, class From>
+constexpr To number(From value) noexcept
+{
+    return static_cast<To>(value);
+}
+
+/// `size` elements; none where C says NULL.
+template <class T>
+span<T> view(T *data, std::size_t size) noexcept
+{
+    return data ? span<T>(data, size) : span<T>();
+}
+
 /// Zero in every field but the size.
 template <class Struct>
 Struct sized() noexcept
@@ -302,7 +324,8 @@ struct model_options {
     std::uint64_t memory_limit = 0;
 };
 
-/// What an artifact says about itself; see dwf_model_info. Strings live as long as the model.
+/// What an artifact says about itself; see dwf_model_info. Strings and spans live as long as the
+/// model.
 struct model_info {
     std::size_t weight_count;
     std::size_t tensor_count;
@@ -319,6 +342,11 @@ struct model_info {
     std::string_view quality;
     std::string_view provenance;
     std::optional<std::string_view> condition;
+    /// What the columns of a condition are called: classes, or continuous axes.
+    span<const char *const> condition_names;
+    /// The range of every axis; empty for classes, whose row is one-hot.
+    span<const float> condition_min;
+    span<const float> condition_max;
 };
 
 /// One tensor of the generated networks. Name and shape live as long as the model.
@@ -345,6 +373,8 @@ public:
     /// Opens `path` (`name.onnx`) and maps the sidecar beside it. As dwf_model_open.
     static result<model> open(const std::string &path, const model_options &options = {})
     {
+        if (auto error = detail::check_text("path", path))
+            return detail::fail<model>(std::move(*error));
         const dwf_model_options c = convert(options);
         return make([&](dwf_model **out, char *err, std::size_t cap) {
             return dwf_model_open(path.c_str(), &c, out, err, cap);
@@ -368,12 +398,12 @@ public:
         auto c = detail::sized<dwf_model_info>();
         dwf_model_get_info(get(), &c, nullptr, 0);
         model_info info{};
-        info.weight_count = static_cast<std::size_t>(c.weight_count);
-        info.tensor_count = static_cast<std::size_t>(c.tensor_count);
-        info.latent_size = static_cast<std::size_t>(c.latent_size);
-        info.condition_size = static_cast<std::size_t>(c.condition_size);
-        info.steps = static_cast<std::size_t>(c.steps);
-        info.evaluations = static_cast<std::size_t>(c.evaluations);
+        info.weight_count = detail::number<std::size_t>(c.weight_count);
+        info.tensor_count = detail::number<std::size_t>(c.tensor_count);
+        info.latent_size = detail::number<std::size_t>(c.latent_size);
+        info.condition_size = detail::number<std::size_t>(c.condition_size);
+        info.steps = detail::number<std::size_t>(c.steps);
+        info.evaluations = detail::number<std::size_t>(c.evaluations);
         info.solver_error = c.solver_error;
         info.source_std = c.source_std;
         info.solver = static_cast<dwf::solver>(c.solver);
@@ -384,6 +414,9 @@ public:
         info.provenance = c.provenance;
         if (c.condition)
             info.condition = c.condition;
+        info.condition_names = detail::view(c.condition_names, info.condition_size);
+        info.condition_min = detail::view(c.condition_min, info.condition_size);
+        info.condition_max = detail::view(c.condition_max, info.condition_size);
         return info;
     }
 
@@ -440,8 +473,8 @@ private:
     {
         return {c.name,
                 {c.shape, c.rank},
-                static_cast<std::size_t>(c.offset),
-                static_cast<std::size_t>(c.count),
+                detail::number<std::size_t>(c.offset),
+                detail::number<std::size_t>(c.count),
                 static_cast<dwf::dtype>(c.dtype),
                 static_cast<tensor_kind>(c.kind)};
     }
@@ -469,6 +502,10 @@ struct sampler_info {
     std::uint32_t max_batch;
     std::string_view onnxruntime_version;
     std::string_view onnxruntime_path;
+    /// As in model_info, for code that has only the sampler at hand.
+    std::size_t weight_count;
+    std::size_t tensor_count;
+    std::size_t condition_size;
     std::string_view provider;
     std::uint64_t gpu_bytes;
     std::uint64_t evaluations;
@@ -489,6 +526,7 @@ enum class flow : std::int32_t { proceed = 0, cancel = 1 };
 struct sample_options {
     std::uint64_t seed = 0;
     std::uint64_t first_index = 0;
+    /// How many networks; 0: 1, as in C.
     std::size_t count = 1;
     dwf::solver solver = dwf::solver::automatic;
     dwf::grid grid = dwf::grid::automatic;
@@ -553,8 +591,8 @@ private:
     }
 
     dwf_buffer buffer_ = detail::sized<dwf_buffer>();
-    std::vector<void *> tensors_;
-    std::vector<std::size_t> sizes_;
+    std::vector<void *> tensors_ = {};
+    std::vector<std::size_t> sizes_ = {};
 };
 
 /// One session over a model with its workspace, for one thread at a time.
@@ -563,6 +601,8 @@ public:
     /// Finds ONNX Runtime and loads the velocity network. As dwf_sampler_new.
     static result<sampler> create(const model &model, const sampler_options &options = {})
     {
+        if (auto error = detail::check_text("onnxruntime", options.onnxruntime))
+            return detail::fail<sampler>(std::move(*error));
         auto c = detail::sized<dwf_sampler_options>();
         c.onnxruntime = options.onnxruntime.empty() ? nullptr : options.onnxruntime.c_str();
         c.device = static_cast<std::uint32_t>(options.device);
@@ -576,23 +616,29 @@ public:
                 return dwf_sampler_new(model.get(), &c, &handle, err, cap);
             }))
             return detail::fail<sampler>(std::move(*error));
-        return sampler(owner(handle), model.info());
+        return sampler(handle);
     }
 
     /// Generates `options.count` networks into `to`. As dwf_sample.
     result<void> sample(const sample_options &options, output to)
     {
-        if (auto error = to.arrange(std::max<std::size_t>(options.count, 1), state_->tensors))
+        auto chosen = detail::sized<dwf_sampler_info>();
+        auto error = read(chosen);
+        if (!error)
+            error = to.arrange(std::max<std::size_t>(options.count, 1),
+                               detail::number<std::size_t>(chosen.tensor_count));
+        const auto condition_size = detail::number<std::size_t>(chosen.condition_size);
+        if (!error)
+            error = check_condition(options.condition, condition_size);
+        if (error)
             return detail::fail<void>(std::move(*error));
+        dwf_sample_options c = convert(options, condition_size);
         watcher watch{options.progress};
-        dwf_sample_options c = convert(options);
         if (options.progress) {
             c.progress = watcher::report;
             c.progress_user = &watch;
         }
-        if (auto error = check_condition(options.condition))
-            return detail::fail<void>(std::move(*error));
-        auto error = detail::call([&](char *err, std::size_t cap) {
+        error = detail::call([&](char *err, std::size_t cap) {
             return dwf_sample(get(), &c, &to.buffer_, err, cap);
         });
         watch.rethrow();
@@ -604,14 +650,18 @@ public:
     /// Generates `options.count` networks, one after the other.
     result<std::vector<float>> sample(const sample_options &options)
     {
+        auto chosen = detail::sized<dwf_sampler_info>();
+        if (auto error = read(chosen))
+            return detail::fail<std::vector<float>>(std::move(*error));
         const std::size_t count = std::max<std::size_t>(options.count, 1);
+        const auto weights = detail::number<std::size_t>(chosen.weight_count);
         std::vector<float> networks;
-        if (count > networks.max_size() / state_->weights)
+        if (count > networks.max_size() / weights)
             return detail::fail<std::vector<float>>(
                 error(status::invalid_argument, "no vector holds " + std::to_string(count) +
-                                                    " networks of " +
-                                                    std::to_string(state_->weights) + " weights"));
-        networks.resize(count * state_->weights);
+                                                    " networks of " + std::to_string(weights) +
+                                                    " weights"));
+        networks.resize(count * weights);
 #if defined(DWF_NO_EXCEPTIONS)
         if (result<void> sampled = sample(options, networks); !sampled)
             return sampled.error();
@@ -625,9 +675,7 @@ public:
     result<sampler_info> info() const
     {
         auto c = detail::sized<dwf_sampler_info>();
-        if (auto error = detail::call([&](char *err, std::size_t cap) {
-                return dwf_sampler_get_info(get(), &c, err, cap);
-            }))
+        if (auto error = read(c))
             return detail::fail<sampler_info>(std::move(*error));
         return sampler_info{c.workspace_bytes,
                             static_cast<dwf::device>(c.device),
@@ -636,6 +684,9 @@ public:
                             c.max_batch,
                             c.onnxruntime_version,
                             c.onnxruntime_path,
+                            detail::number<std::size_t>(c.weight_count),
+                            detail::number<std::size_t>(c.tensor_count),
+                            detail::number<std::size_t>(c.condition_size),
                             c.provider,
                             c.gpu_bytes,
                             c.evaluations,
@@ -644,19 +695,9 @@ public:
     }
 
     /// The handle, still owned by the sampler.
-    dwf_sampler *get() const noexcept { return state_->handle.get(); }
+    dwf_sampler *get() const noexcept { return handle_.get(); }
 
 private:
-    using owner = std::unique_ptr<dwf_sampler, detail::free_handle>;
-
-    /// A C sampler does not tell how long its model's vectors are.
-    struct state {
-        owner handle;
-        std::size_t weights;
-        std::size_t tensors;
-        std::size_t condition_size;
-    };
-
     /// A progress callback on its way through C, which no exception may cross.
     struct watcher {
         const std::function<flow(dwf::progress)> &callback;
@@ -689,15 +730,18 @@ private:
 #endif
     };
 
-    sampler(owner handle, const model_info &info)
-        : state_(new state{std::move(handle), info.weight_count, info.tensor_count,
-                           info.condition_size})
+    explicit sampler(dwf_sampler *handle) noexcept : handle_(handle) {}
+
+    std::optional<error> read(dwf_sampler_info &info) const
     {
+        return detail::call([&](char *err, std::size_t cap) {
+            return dwf_sampler_get_info(get(), &info, err, cap);
+        });
     }
 
-    std::optional<error> check_condition(span<const float> condition) const
+    /// An artifact without conditions says so itself.
+    static std::optional<error> check_condition(span<const float> condition, std::size_t size)
     {
-        const std::size_t size = state_->condition_size;
         if (size == 0 || condition.size() % size == 0)
             return std::nullopt;
         return error(status::invalid_argument, "the condition has " +
@@ -705,7 +749,8 @@ private:
                                                    " values; give rows of " + std::to_string(size));
     }
 
-    dwf_sample_options convert(const sample_options &options) const noexcept
+    static dwf_sample_options convert(const sample_options &options,
+                                      std::size_t condition_size) noexcept
     {
         auto c = detail::sized<dwf_sample_options>();
         c.seed = options.seed;
@@ -717,14 +762,13 @@ private:
         c.tolerance = options.tolerance;
         if (!options.condition.empty()) {
             c.condition = options.condition.data();
-            c.condition_rows =
-                options.condition.size() / std::max<std::size_t>(state_->condition_size, 1);
+            c.condition_rows = options.condition.size() / std::max<std::size_t>(condition_size, 1);
         }
         c.guidance = options.guidance;
         return c;
     }
 
-    std::unique_ptr<state> state_;
+    std::unique_ptr<dwf_sampler, detail::free_handle> handle_;
 };
 
 static_assert(sizeof(model) == sizeof(void *) && sizeof(sampler) == sizeof(void *));
@@ -805,8 +849,8 @@ inline result<void> set_log(std::function<void(log_level, std::string_view)> cal
 {
     using function = std::function<void(log_level, std::string_view)>;
     struct state {
-        std::mutex mutex;
-        std::unique_ptr<function> callback;
+        std::mutex mutex = {};
+        std::unique_ptr<function> callback = {};
     };
     // Never destroyed: the library may log while the program ends.
     static state &current = *new state;

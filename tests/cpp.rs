@@ -14,7 +14,7 @@ use common::{
 };
 
 /// Everything that g++ can say, near enough.
-const GCC: [&str; 8] = [
+const GCC: [&str; 10] = [
     "-Wall",
     "-Wextra",
     "-Wpedantic",
@@ -22,6 +22,8 @@ const GCC: [&str; 8] = [
     "-Wsign-conversion",
     "-Wshadow",
     "-Wold-style-cast",
+    "-Wuseless-cast",
+    "-Weffc++",
     "-Werror",
 ];
 

@@ -319,6 +319,8 @@ func (c *conformanceCase) checkInfo(t *testing.T, info dwf.ModelInfo) {
 		"solver_error": nil, "source_std": info.SourceStd,
 		"solver": info.Solver, "grid": info.Grid, "basis": info.Basis, "unconditional": 0,
 		"quality": info.Quality, "provenance": info.Provenance, "condition": nil,
+		"condition_names": info.ConditionNames,
+		"condition_min":   info.ConditionMin, "condition_max": info.ConditionMax,
 	}
 	if !math.IsNaN(info.SolverError) {
 		got["solver_error"] = info.SolverError

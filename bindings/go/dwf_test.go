@@ -59,6 +59,9 @@ func expectStatus(t *testing.T, err error, want dwf.Status) {
 
 func TestSamplerInfo(t *testing.T) {
 	info := newSampler(t, open(t, "tiny.onnx")).Info()
+	if info.WeightCount != 148 || info.TensorCount != 6 || info.ConditionSize != 0 {
+		t.Errorf("%+v", info)
+	}
 	if info.Threads != 1 || info.MaxBatch != 4 || info.Device != dwf.DeviceCPU ||
 		info.WorkspaceBytes <= 0 || info.ONNXRuntimeVersion == "" || info.ONNXRuntimePath == "" {
 		t.Errorf("%+v", info)
@@ -222,6 +225,24 @@ func TestContextEndsALongCall(t *testing.T) {
 	sample(t, sampler, len(room), dwf.SampleOptions{})
 }
 
+func TestDoneContextLeavesTheMemoryAlone(t *testing.T) {
+	model := open(t, "tiny.onnx")
+	sampler := newSampler(t, model)
+	room := make([]float32, model.Info().WeightCount)
+	late, cancel := context.WithCancelCause(ctx)
+	cancel(errors.New("the frame is over"))
+	err := sampler.Sample(late, room, dwf.SampleOptions{})
+	expectStatus(t, err, dwf.ErrCancelled)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "the frame is over") {
+		t.Errorf("%v does not say why", err)
+	}
+	for i, weight := range room {
+		if weight != 0 {
+			t.Fatalf("weight %d is %v", i, weight)
+		}
+	}
+}
+
 func TestPanicInProgressReachesTheCaller(t *testing.T) {
 	model := open(t, "tiny.onnx")
 	sampler := newSampler(t, model)
@@ -264,6 +285,22 @@ func TestCloseInAnyOrder(t *testing.T) {
 	if err := sampler.Sample(ctx, room, dwf.SampleOptions{}); !errors.Is(err, dwf.ErrClosed) {
 		t.Errorf("%v is not ErrClosed", err)
 	}
+}
+
+func TestZeroValuesAreClosed(t *testing.T) {
+	var values struct {
+		_       int
+		model   dwf.Model
+		sampler dwf.Sampler
+	}
+	if _, err := values.model.NewSampler(dwf.SamplerOptions{}); !errors.Is(err, dwf.ErrClosed) {
+		t.Errorf("%v is not ErrClosed", err)
+	}
+	if err := values.sampler.Sample(ctx, nil, dwf.SampleOptions{}); !errors.Is(err, dwf.ErrClosed) {
+		t.Errorf("%v is not ErrClosed", err)
+	}
+	values.model.Close()
+	values.sampler.Close()
 }
 
 // Nothing but the call itself refers to model and sampler while the collector runs within it.

@@ -4,6 +4,7 @@ package dwf
 import "C"
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -66,6 +67,15 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Status}
 	}
 	return []error{e.Status, e.cause}
+}
+
+// cancelled is the error of a call that ctx ended, or kept from beginning.
+func cancelled(ctx context.Context) error {
+	return &Error{
+		Status:  ErrCancelled,
+		Message: "cancelled: " + context.Cause(ctx).Error(),
+		cause:   ctx.Err(),
+	}
 }
 
 func invalidArgument(format string, args ...any) error {

@@ -6,6 +6,7 @@ import "C"
 
 import (
 	"runtime"
+	"slices"
 	"unsafe"
 )
 
@@ -50,6 +51,10 @@ type ModelInfo struct {
 	Quality       string // JSON object of the trainer's figures by name
 	Provenance    string // JSON object: who made the artifact from what
 	Condition     string // JSON of the condition's classes or axes; empty without condition
+
+	ConditionNames []string  // what a condition's columns are called: classes, or continuous axes
+	ConditionMin   []float32 // smallest value of every axis; nil for classes, whose row is one-hot
+	ConditionMax   []float32 // largest value of every axis; nil for classes
 }
 
 // Open opens the artifact path (name.onnx) and maps the sidecar beside it.
@@ -140,6 +145,13 @@ func (m *Model) describe(ptr *C.dwf_model) error {
 		Quality:       C.GoString(info.quality),
 		Provenance:    C.GoString(info.provenance),
 		Condition:     C.GoString(info.condition),
+		ConditionMin:  floats(info.condition_min, info.condition_size),
+		ConditionMax:  floats(info.condition_max, info.condition_size),
+	}
+	if info.condition_names != nil {
+		for _, name := range unsafe.Slice(info.condition_names, info.condition_size) {
+			m.info.ConditionNames = append(m.info.ConditionNames, C.GoString(name))
+		}
 	}
 	m.tensors = make([]Tensor, m.info.TensorCount)
 	for i := range m.tensors {
@@ -151,6 +163,14 @@ func (m *Model) describe(ptr *C.dwf_model) error {
 		m.tensors[i] = newTensor(&t)
 	}
 	return nil
+}
+
+// floats copies C's numbers; nil for NULL.
+func floats(c *C.float, count C.uint64_t) []float32 {
+	if c == nil {
+		return nil
+	}
+	return slices.Clone(unsafe.Slice((*float32)(unsafe.Pointer(c)), count))
 }
 
 // Info is what the artifact says about itself. It stays known after Close.
@@ -172,7 +192,8 @@ func (m *Model) Tensor(name string) (Tensor, bool) {
 
 // Close frees the artifact. Samplers made from it go on working. It never fails.
 func (m *Model) Close() error {
-	runtime.SetFinalizer(m, nil)
-	m.handle.close()
+	if m.handle.close() {
+		runtime.SetFinalizer(m, nil)
+	}
 	return nil
 }

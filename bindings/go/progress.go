@@ -39,7 +39,7 @@ func (w *watch) check(err error) error {
 		panic(w.panicked)
 	}
 	if e, ok := err.(*Error); ok && e.Status == ErrCancelled {
-		e.cause = w.ctx.Err()
+		return cancelled(w.ctx)
 	}
 	return err
 }

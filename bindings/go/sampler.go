@@ -16,10 +16,8 @@ import (
 // Sampler generates networks from a Model: one session and its workspace, for one goroutine at
 // a time. It keeps what it needs of the Model.
 type Sampler struct {
-	handle        handle[*C.dwf_sampler]
-	info          SamplerInfo
-	conditionSize int
-	tensorCount   int
+	handle handle[*C.dwf_sampler]
+	info   SamplerInfo
 }
 
 // SamplerOptions say how to make a sampler. Zero means default.
@@ -44,6 +42,9 @@ type SamplerInfo struct {
 	MaxBatch           int
 	ONNXRuntimeVersion string // "1.31.1" say
 	ONNXRuntimePath    string // where it was loaded from
+	WeightCount        int    // as in ModelInfo, for code that has only the sampler at hand
+	TensorCount        int    // as in ModelInfo
+	ConditionSize      int    // as in ModelInfo
 	Provider           string // ONNX Runtime's provider, "CUDAExecutionProvider" say
 	GPUBytes           int64  // of GPU memory, beyond ONNX Runtime's own
 	Evaluations        int    // of the velocity network, unless a call names a solver; 0: each network's own
@@ -66,7 +67,8 @@ type SampleOptions struct {
 	Guidance  float64 // classifier-free guidance scale; 0 or 1: the condition alone
 	// Progress is told how many of total evaluations of the velocity network have begun,
 	// before each one and on the calling goroutine. total is 0 where an adaptive solver finds
-	// out on the way. A panic in it ends the call and goes on in the caller.
+	// out on the way. A panic in it ends the call and goes on in the caller. runtime.Goexit, and
+	// so the FailNow of a test, would leave the sampler busy for good.
 	Progress func(done, total uint64)
 }
 
@@ -104,15 +106,11 @@ func (m *Model) NewSampler(options SamplerOptions) (*Sampler, error) {
 	if err := text.check(status); err != nil {
 		return nil, err
 	}
-	return newSampler(ptr, m)
+	return newSampler(ptr)
 }
 
-func newSampler(ptr *C.dwf_sampler, m *Model) (*Sampler, error) {
-	s := &Sampler{
-		handle:        newHandle(ptr, func(p *C.dwf_sampler) { C.dwf_sampler_free(p) }),
-		conditionSize: m.info.ConditionSize,
-		tensorCount:   m.info.TensorCount,
-	}
+func newSampler(ptr *C.dwf_sampler) (*Sampler, error) {
+	s := &Sampler{handle: newHandle(ptr, func(p *C.dwf_sampler) { C.dwf_sampler_free(p) })}
 	runtime.SetFinalizer(s, (*Sampler).Close)
 	defer runtime.KeepAlive(s)
 	info := C.dwf_sampler_info{struct_size: C.sizeof_dwf_sampler_info}
@@ -130,6 +128,9 @@ func newSampler(ptr *C.dwf_sampler, m *Model) (*Sampler, error) {
 		MaxBatch:           int(info.max_batch),
 		ONNXRuntimeVersion: C.GoString(info.onnxruntime_version),
 		ONNXRuntimePath:    C.GoString(info.onnxruntime_path),
+		WeightCount:        int(info.weight_count),
+		TensorCount:        int(info.tensor_count),
+		ConditionSize:      int(info.condition_size),
 		Provider:           C.GoString(info.provider),
 		GPUBytes:           int64(info.gpu_bytes),
 		Evaluations:        int(info.evaluations),
@@ -146,8 +147,8 @@ func (s *Sampler) Info() SamplerInfo { return s.info }
 // i*ModelInfo.WeightCount. It returns soon after ctx is done, with an error that is both
 // [ErrCancelled] and ctx.Err().
 //
-// Nothing is written before all arguments are checked. If the call fails after that, every
-// weight of the networks it had written is NaN.
+// Nothing is written before all arguments are checked, nor if ctx is done already. If the call
+// fails after that, every weight of the networks it had written is NaN.
 //
 // Errors: [ErrInvalidArgument], [ErrBufferTooSmall], [ErrDiverged], [ErrCancelled], [ErrBusy],
 // [ErrRuntimeFailed], [ErrInternal], [ErrClosed].
@@ -163,13 +164,16 @@ func (s *Sampler) SampleTo(ctx context.Context, to Buffer, options SampleOptions
 		return err
 	}
 	defer s.handle.release()
+	if ctx.Err() != nil {
+		return cancelled(ctx)
+	}
 	var pinner runtime.Pinner
 	defer pinner.Unpin()
 	opts, err := s.options(&options, &pinner)
 	if err != nil {
 		return err
 	}
-	buffer, err := to.forC(int(opts.count), s.tensorCount, &pinner)
+	buffer, err := to.forC(int(opts.count), s.info.TensorCount, &pinner)
 	if err != nil {
 		return err
 	}
@@ -191,7 +195,7 @@ func (s *Sampler) options(o *SampleOptions, pinner *runtime.Pinner) (C.dwf_sampl
 			o.Count, o.Steps)
 	}
 	// Without conditions, libdwf itself says that the artifact takes none.
-	size := max(s.conditionSize, 1)
+	size := max(s.info.ConditionSize, 1)
 	if len(o.Condition)%size != 0 {
 		return C.dwf_sample_options{}, invalidArgument(
 			"Condition has %d values, which is not a number of rows of %d", len(o.Condition), size)
@@ -224,7 +228,8 @@ func number(n int) C.uint32_t {
 
 // Close frees the sampler. It never fails.
 func (s *Sampler) Close() error {
-	runtime.SetFinalizer(s, nil)
-	s.handle.close()
+	if s.handle.close() {
+		runtime.SetFinalizer(s, nil)
+	}
 	return nil
 }

@@ -14,8 +14,8 @@ namespace {
 
 struct outcome {
     dwf::status status = dwf::status::ok;
-    std::string error;
-    std::string sha256;
+    std::string error = {};
+    std::string sha256 = {};
 };
 
 /// A case's output memory: one block, or one a tensor of each network.
@@ -114,7 +114,7 @@ private:
     std::size_t weights_;
     std::size_t stride_;
     bool scatter_ = false;
-    std::vector<block> blocks_;
+    std::vector<block> blocks_ = {};
 };
 
 dwf::sample_options options_of(const json &given, std::vector<float> &condition)
@@ -153,7 +153,7 @@ void check_values(const json &expect, const memory &memory)
 struct watch {
     std::uint64_t calls = 0;
     std::uint64_t total = 0;
-    std::string nested_status;
+    std::string nested_status = {};
 };
 
 /// The callback of `cancel` and `busy`.
@@ -202,6 +202,18 @@ void sample(const json &given, const dwf::model &model, outcome &outcome)
     outcome.sha256 = sha256(memory.bytes());
 }
 
+json::array columns(const json &expected)
+{
+    return expected.is_null() ? json::array() : expected.items();
+}
+
+void check_bounds(const json::array &expected, dwf::span<const float> bounds)
+{
+    CHECK(expected.size() == bounds.size());
+    for (std::size_t i = 0; i < bounds.size(); i++)
+        CHECK(std::fabs(expected[i].number() - static_cast<double>(bounds[i])) <= 0);
+}
+
 void check_info(const json &expected, const dwf::model_info &info)
 {
     CHECK(expected["weight_count"].integer() == info.weight_count);
@@ -222,6 +234,11 @@ void check_info(const json &expected, const dwf::model_info &info)
     CHECK(expected["provenance"].text() == info.provenance);
     CHECK(expected["condition"].is_null() ? !info.condition
                                           : expected["condition"].text() == info.condition);
+    CHECK(columns(expected["condition_names"]).size() == info.condition_names.size());
+    for (std::size_t i = 0; i < info.condition_names.size(); i++)
+        CHECK(columns(expected["condition_names"])[i].text() == info.condition_names[i]);
+    check_bounds(columns(expected["condition_min"]), info.condition_min);
+    check_bounds(columns(expected["condition_max"]), info.condition_max);
 }
 
 void check_tensors(const json &expected, const std::vector<dwf::tensor> &tensors)

@@ -67,7 +67,7 @@ inline std::string sha256(std::vector<std::uint8_t> bytes)
             hash[found] = sha256_detail::fraction(std::sqrt(static_cast<long double>(n)));
         k[found++] = sha256_detail::fraction(std::cbrt(static_cast<long double>(n)));
     }
-    const std::uint64_t bits = 8 * static_cast<std::uint64_t>(bytes.size());
+    const std::uint64_t bits = std::uint64_t{8} * bytes.size();
     bytes.push_back(0x80);
     bytes.resize((bytes.size() + 8 + 63) / 64 * 64);
     for (std::size_t i = 0; i < 8; i++)

@@ -21,7 +21,7 @@ namespace {
 #else
 #define OK(call) (call)
 #define OK_VOID(call) (call)
-#define ERROR_OF(call) error_of([&] { static_cast<void>(call); })
+#define ERROR_OF(call) error_of([&] { return call; })
 
 template <class Call>
 dwf::error error_of(Call call)
@@ -57,6 +57,8 @@ void opening(const std::string &folder)
     const auto onnx = read(folder + "/tiny.onnx"), sidecar = read(folder + "/tiny.safetensors");
     const dwf::model model = OK(dwf::model::open_memory(onnx, sidecar, options));
     CHECK(model.info().weight_count == 148);
+    const dwf::error cut = ERROR_OF(dwf::model::open(folder + "/tiny.onnx" + '\0' + "missing"));
+    CHECK(cut.status() == dwf::status::invalid_argument && contains(cut.what(), "NUL"));
     const dwf::error damaged = ERROR_OF(dwf::model::open_memory(sidecar, onnx));
     CHECK(damaged.status() == dwf::status::bad_artifact);
 }
@@ -67,6 +69,7 @@ void describing(const dwf::model &model)
     CHECK(info.tensor_count == 6 && info.latent_size == 12 && info.condition_size == 0);
     CHECK(info.solver == dwf::solver::rk4 && info.grid == dwf::grid::uniform);
     CHECK(info.basis == dwf::basis::linear && info.unconditional && !info.condition);
+    CHECK(info.condition_names.empty() && info.condition_min.empty() && info.condition_max.empty());
     CHECK(info.steps == 8 && info.evaluations == 32 && std::fabs(info.source_std - 1) < 1e-9);
     CHECK(contains(std::string(info.quality), "std_ratio") && info.solver_error > 0);
 
@@ -246,6 +249,10 @@ int VARIANT(const std::string &folder)
     const dwf::sampler_info info = OK(sampler.info());
     CHECK(info.threads == 1 && info.max_batch == 4 && info.device == dwf::device::cpu);
     CHECK(!info.onnxruntime_version.empty() && !info.onnxruntime_path.empty());
+    CHECK(info.weight_count == 148 && info.tensor_count == 6 && info.condition_size == 0);
+    options.onnxruntime = std::string(info.onnxruntime_path) + '\0';
+    CHECK(ERROR_OF(dwf::sampler::create(model, options)).status() == dwf::status::invalid_argument);
+    options.onnxruntime = {};
     options.device = dwf::device::cuda;
     CHECK(ERROR_OF(dwf::sampler::create(model, options)).status() == dwf::status::runtime_missing);
     arranging(model, sampler);

@@ -30,7 +30,7 @@ namespace Dwf
         {
             thrown?.Throw();
             if (status == Status.Cancelled)
-                throw new OperationCanceledException(Native.Text(err), token);
+                throw new OperationCanceledException("cancelled by its token", token);
             DwfException.Check(status, err);
         }
 

@@ -27,14 +27,19 @@ namespace Dwf
         /// The sink is called on any thread, must not call SetLog, and has nobody to throw to:
         /// its exceptions are dropped.
         /// </remarks>
+        /// <exception cref="ArgumentOutOfRangeException">
+        /// There is no such level; the previous sink stays.
+        /// </exception>
         public static void SetLog(Action<LogLevel, string> sink, LogLevel level = LogLevel.Info)
         {
+            if (!Enum.IsDefined(typeof(LogLevel), level))
+                throw new ArgumentOutOfRangeException(nameof(level), level, "is no level");
             lock (Callback)
             {
-                Native.dwf_set_log(IntPtr.Zero, IntPtr.Zero, 0);
+                Native.dwf_set_log(IntPtr.Zero, IntPtr.Zero, level);
                 log = sink;
-                if (sink != null && Native.dwf_set_log(Function, IntPtr.Zero, level) != 0)
-                    throw new ArgumentOutOfRangeException(nameof(level));
+                if (sink != null)
+                    Native.dwf_set_log(Function, IntPtr.Zero, level);
             }
         }
 

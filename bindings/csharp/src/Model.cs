@@ -92,7 +92,7 @@ namespace Dwf
         /// </exception>
         /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
         public Sampler CreateSampler(SamplerOptions options = null) =>
-            new Sampler(handle, Info, options ?? new SamplerOptions());
+            new Sampler(handle, options ?? new SamplerOptions());
 
         /// <summary>Frees the artifact, once no call uses it.</summary>
         public void Dispose() => handle.Dispose();

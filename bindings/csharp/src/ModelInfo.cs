@@ -1,3 +1,6 @@
+using System;
+using System.Collections.Generic;
+
 namespace Dwf
 {
     /// <summary>What an artifact says about itself.</summary>
@@ -56,6 +59,20 @@ namespace Dwf
         /// </summary>
         public string Condition { get; }
 
+        /// <summary>
+        /// What a condition's columns are called: classes, or continuous axes. Empty without
+        /// condition.
+        /// </summary>
+        public IReadOnlyList<string> ConditionNames { get; }
+
+        /// <summary>
+        /// Smallest value of every axis; empty for classes, whose row is one-hot.
+        /// </summary>
+        public IReadOnlyList<float> ConditionMin { get; }
+
+        /// <summary>Largest value of every axis; empty for classes.</summary>
+        public IReadOnlyList<float> ConditionMax { get; }
+
         internal unsafe ModelInfo(in Native.dwf_model_info info)
         {
             WeightCount = checked((int)info.weight_count);
@@ -73,6 +90,15 @@ namespace Dwf
             Quality = Native.Text(info.quality);
             Provenance = Native.Text(info.provenance);
             Condition = Native.Text(info.condition);
+            var names = new string[info.condition_names == null ? 0 : ConditionSize];
+            for (int i = 0; i < names.Length; i++)
+                names[i] = Native.Text(info.condition_names[i]);
+            ConditionNames = Array.AsReadOnly(names);
+            ConditionMin = Array.AsReadOnly(Floats(info.condition_min));
+            ConditionMax = Array.AsReadOnly(Floats(info.condition_max));
         }
+
+        private unsafe float[] Floats(float* values) =>
+            new ReadOnlySpan<float>(values, values == null ? 0 : ConditionSize).ToArray();
     }
 }

@@ -10,20 +10,19 @@ namespace Dwf
     /// <remarks>
     /// Overlapping calls throw <see cref="Status.Busy"/>; make a sampler a thread. Network i of a
     /// call depends on (Seed, FirstIndex + i) alone. Nothing is written before all arguments are
-    /// checked; if a call fails after that, every weight of the networks it had written is NaN.
+    /// checked, nor if the token is cancelled already; if a call fails after that, every weight of
+    /// the networks it had written is NaN.
     /// </remarks>
     public sealed unsafe class Sampler : IDisposable
     {
         private readonly SamplerHandle handle;
-        private readonly ModelInfo model;
 
         /// <summary>What the sampler chose and holds.</summary>
         public SamplerInfo Info { get; }
 
-        internal Sampler(ModelHandle modelHandle, ModelInfo model, SamplerOptions options)
+        internal Sampler(ModelHandle model, SamplerOptions options)
         {
-            this.model = model;
-            handle = new SamplerHandle(Create(modelHandle, options));
+            handle = new SamplerHandle(Create(model, options));
             Info = ReadInfo();
         }
 
@@ -107,8 +106,8 @@ namespace Dwf
                 throw new ArgumentException(
                     $"has {networks.Length} networks, but Count is {options.Count}",
                     nameof(networks));
-            var pointers = new IntPtr[networks.Length * model.TensorCount];
-            var sizes = new UIntPtr[model.TensorCount];
+            var pointers = new IntPtr[networks.Length * Info.TensorCount];
+            var sizes = new UIntPtr[Info.TensorCount];
             using (var pins = new Pins())
             {
                 for (int i = 0; i < networks.Length; i++)
@@ -160,6 +159,7 @@ namespace Dwf
             try
             {
                 var native = NativeOptions(options);
+                token.ThrowIfCancellationRequested();
                 if (call.Watched)
                 {
                     native.progress = Call.Function;
@@ -200,7 +200,7 @@ namespace Dwf
         {
             int length = condition?.Length ?? 0;
             // An artifact without conditions says so itself.
-            int size = Math.Max(model.ConditionSize, 1);
+            int size = Math.Max(Info.ConditionSize, 1);
             if (length % size != 0)
                 throw new ArgumentException(
                     $"{length} numbers are not rows of {size}", nameof(SampleOptions.Condition));

@@ -24,6 +24,17 @@ namespace Dwf
         /// <summary>Where ONNX Runtime was loaded from.</summary>
         public string OnnxRuntimePath { get; }
 
+        /// <summary>
+        /// As in <see cref="ModelInfo"/>, for code that has only the sampler at hand.
+        /// </summary>
+        public int WeightCount { get; }
+
+        /// <summary>As in <see cref="ModelInfo"/>.</summary>
+        public int TensorCount { get; }
+
+        /// <summary>As in <see cref="ModelInfo"/>.</summary>
+        public int ConditionSize { get; }
+
         /// <summary>ONNX Runtime's provider, "CUDAExecutionProvider" say.</summary>
         public string Provider { get; }
 
@@ -51,6 +62,9 @@ namespace Dwf
             MaxBatch = checked((int)info.max_batch);
             OnnxRuntimeVersion = Native.Text(info.onnxruntime_version);
             OnnxRuntimePath = Native.Text(info.onnxruntime_path);
+            WeightCount = checked((int)info.weight_count);
+            TensorCount = checked((int)info.tensor_count);
+            ConditionSize = checked((int)info.condition_size);
             Provider = Native.Text(info.provider);
             GpuBytes = checked((long)info.gpu_bytes);
             Evaluations = checked((long)info.evaluations);

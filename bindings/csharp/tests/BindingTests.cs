@@ -51,6 +51,9 @@ internal static class BindingTests
         {
             Check.Same(sampler.Info.Threads, 1, "Threads");
             Check.Same(sampler.Info.MaxBatch, 4, "MaxBatch");
+            Check.Same(sampler.Info.WeightCount, 148, "WeightCount");
+            Check.Same(sampler.Info.TensorCount, 6, "TensorCount");
+            Check.Same(sampler.Info.ConditionSize, 0, "ConditionSize");
             Check.Same(sampler.Info.Device, Device.Cpu, "Device");
             Check.True(sampler.Info.WorkspaceBytes > 0, "no workspace");
             Check.True(sampler.Info.OnnxRuntimeVersion.StartsWith("1."), "no version");
@@ -183,6 +186,20 @@ internal static class BindingTests
             Check.True(clock.ElapsedMilliseconds < 1000, $"took {clock.Elapsed}");
             Check.Same(e.CancellationToken, source.Token);
             Sample(sampler, model, new SampleOptions()); // And the sampler goes on.
+        }
+    }
+
+    public static void ACancelledTokenLeavesTheMemoryAlone()
+    {
+        using (var model = Model.Open(Tiny))
+        using (var sampler = NewSampler(model))
+        {
+            var room = new float[model.Info.WeightCount];
+            var token = new CancellationToken(true);
+            var e = Check.Throws<OperationCanceledException>(
+                () => sampler.Sample(room, null, token));
+            Check.Same(e.CancellationToken, token);
+            Check.True(room.All(weight => weight == 0), "written to");
         }
     }
 
@@ -321,7 +338,24 @@ internal static class BindingTests
         {
             Library.SetLog(null);
         }
-        Check.Throws<ArgumentOutOfRangeException>(() => Library.SetLog((l, m) => { }, 0));
+    }
+
+    /// <summary>The sink before it stays.</summary>
+    public static void ALogLevelThatThereIsNot()
+    {
+        int messages = 0;
+        Library.SetLog((level, message) => messages++);
+        try
+        {
+            Check.Throws<ArgumentOutOfRangeException>(() => Library.SetLog((l, m) => { }, 0));
+            using (var model = Model.Open(Tiny))
+                NewSampler(model).Dispose();
+            Check.True(messages > 0, "the sink before is gone");
+        }
+        finally
+        {
+            Library.SetLog(null);
+        }
     }
 
 #if !CORECLR // It has one domain.

@@ -55,6 +55,13 @@ fn string(text: *const c_char) -> Option<String> {
     text.map(|text| text.to_str().unwrap().to_owned())
 }
 
+/// An array of the library's, element by element; `None` for NULL.
+fn array<T: Copy, V: Into<Value>>(at: *const T, len: u64, value: fn(T) -> V) -> Option<Value> {
+    // SAFETY: so many elements, which live as long as the model.
+    let array = (!at.is_null()).then(|| unsafe { slice::from_raw_parts(at, len as usize) });
+    array.map(|array| array.iter().map(|element| value(*element)).collect())
+}
+
 /// A zeroed struct of the ABI with its size.
 macro_rules! new {
     ($name:ident) => {{
@@ -125,6 +132,9 @@ impl Model {
             "quality": string(info.quality),
             "provenance": string(info.provenance),
             "condition": string(info.condition),
+            "condition_names": array(info.condition_names, info.condition_size, string),
+            "condition_min": array(info.condition_min, info.condition_size, f64::from),
+            "condition_max": array(info.condition_max, info.condition_size, f64::from),
         })
     }
 

@@ -1,7 +1,9 @@
 //! The cases in Rust's own types.
 
 use dwf::{
-    Error, Flow, Model, Output, Progress, Sampler, SamplerOptions, layout::TensorSpec,
+    Error, Flow, Model, Output, Progress, Sampler, SamplerOptions,
+    condition::{Axis, ConditionSchema},
+    layout::TensorSpec,
     metadata::Metadata,
 };
 use serde_json::{Value, json};
@@ -109,6 +111,10 @@ fn info(model: &Model) -> Value {
     let metadata: &Metadata = model.metadata();
     let condition = metadata.condition.as_ref();
     let text = |json: serde_json::Result<String>| json.unwrap();
+    let bounds = |bound: fn(&Axis) -> f32| match condition.map(|condition| &condition.schema) {
+        Some(ConditionSchema::Axes(axes)) => axes.iter().map(bound).collect(),
+        _ => Value::Null,
+    };
     json!({
         "weight_count": metadata.layout.len(),
         "tensor_count": metadata.layout.tensors().len(),
@@ -126,6 +132,12 @@ fn info(model: &Model) -> Value {
         "quality": text(serde_json::to_string(&metadata.quality)),
         "provenance": text(serde_json::to_string(&metadata.provenance)),
         "condition": condition.map(|condition| text(serde_json::to_string(condition))),
+        "condition_names": condition.map(|condition| match &condition.schema {
+            ConditionSchema::Classes(names) => json!(names),
+            ConditionSchema::Axes(axes) => axes.iter().map(|axis| axis.name.as_str()).collect(),
+        }),
+        "condition_min": bounds(|axis| axis.min),
+        "condition_max": bounds(|axis| axis.max),
     })
 }
 

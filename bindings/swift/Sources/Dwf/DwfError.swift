@@ -57,6 +57,12 @@ extension DwfError.Status: CustomStringConvertible {
     public var description: String { String(cString: dwf_status_name(rawValue)) }
 }
 
+/// Throws where C would take a text to end before it does.
+func checkText(_ name: String, _ text: String?) throws(DwfError) {
+    guard let text, text.utf8.contains(0) else { return }
+    throw DwfError(.invalidArgument, "\(name) has a NUL in it")
+}
+
 /// Makes a call that writes its error text to the memory it is given, and throws what it returns.
 func check(
     _ call: (_ text: UnsafeMutablePointer<CChar>, _ capacity: Int) -> dwf_status

@@ -28,6 +28,7 @@ public final class Model: Sendable {
     public convenience init(
         path: String, copy: Bool = false, verify: Bool = false, memoryLimit: Int? = nil
     ) throws(DwfError) {
+        try checkText("path", path)
         var options = dwf_model_options(copy: copy, verify: verify, memoryLimit: memoryLimit)
         var handle: OpaquePointer?
         try check { dwf_model_open(path, &options, &handle, $0, $1) }
@@ -116,6 +117,10 @@ extension Model {
         public let provenance: String
         /// JSON of the condition's classes or axes with their ranges; `nil` without condition.
         public let condition: String?
+        /// What a condition's columns are called: classes, or continuous axes.
+        public let conditionNames: [String]
+        /// The range of every axis; empty for classes, whose row is one-hot.
+        public let conditionRanges: [ClosedRange<Float>]
     }
 
     /// How a latent vector becomes weights, `DWF_BASIS_*` in C. The list grows, so that a
@@ -156,6 +161,11 @@ extension Model.Info {
         quality = String(cString: info.quality)
         provenance = String(cString: info.provenance)
         condition = info.condition.map { String(cString: $0) }
+        let names = UnsafeBufferPointer(
+            start: info.condition_names, count: info.condition_names == nil ? 0 : conditionSize)
+        conditionNames = names.map { String(cString: $0!) }
+        let axes = info.condition_min == nil ? 0 : conditionSize
+        conditionRanges = (0..<axes).map { info.condition_min[$0]...info.condition_max[$0] }
     }
 }
 

@@ -49,6 +49,7 @@ public final class Sampler: Sendable {
     }
 
     private static func open(_ model: Model, _ options: Options) throws(DwfError) -> OpaquePointer {
+        try checkText("onnxruntime", options.onnxruntime)
         var handle: OpaquePointer?
         try check { text, capacity in
             options.withC { dwf_sampler_new(model.handle, &$0, &handle, text, capacity) }

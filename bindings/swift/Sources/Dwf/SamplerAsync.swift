@@ -4,7 +4,8 @@ import Synchronization
 /// On the sampler's own thread, while the task waits without blocking anything.
 extension Sampler {
     /// Generates networks into a new array, one flat vector after the other. Cancelling the task
-    /// stops it before the next evaluation of the velocity network.
+    /// stops it before the next evaluation of the velocity network; one that still waits for the
+    /// sampler's other calls ends when its turn comes.
     ///
     /// - Parameters:
     ///   - options: What to generate.

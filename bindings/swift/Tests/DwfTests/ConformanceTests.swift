@@ -96,6 +96,9 @@ private struct Case: Decodable {
         var quality: String
         var provenance: String
         var condition: String?
+        var conditionNames: [String]?
+        var conditionMin: [Float]?
+        var conditionMax: [Float]?
     }
 
     struct Description: Decodable, Equatable {
@@ -256,6 +259,9 @@ extension BFloat16: Readable {
     var asDouble: Double { Double(Float(self)) }
 }
 
+/// What is empty in Swift is NULL in C.
+private func noneIfEmpty<Element>(_ array: [Element]) -> [Element]? { array.isEmpty ? nil : array }
+
 extension Case.Info {
     fileprivate init(_ info: Model.Info) {
         self.init(
@@ -265,7 +271,10 @@ extension Case.Info {
             sourceStd: info.sourceStandardDeviation, solver: info.solver.rawValue,
             grid: info.grid.rawValue, basis: info.basis.rawValue,
             unconditional: info.isUnconditional ? 1 : 0, quality: info.quality,
-            provenance: info.provenance, condition: info.condition)
+            provenance: info.provenance, condition: info.condition,
+            conditionNames: noneIfEmpty(info.conditionNames),
+            conditionMin: noneIfEmpty(info.conditionRanges.map(\.lowerBound)),
+            conditionMax: noneIfEmpty(info.conditionRanges.map(\.upperBound)))
     }
 }
 

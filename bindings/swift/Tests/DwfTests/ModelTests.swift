@@ -76,6 +76,16 @@ final class ModelTests: XCTestCase {
         }
     }
 
+    func testTextsWithANULAreRefused() throws {
+        let path = Fixture.folder.appending(path: "tiny.onnx").path
+        assertThrows(.invalidArgument) { _ = try Model(path: path + "\0.onnx") }
+        let model = try Model(path: path)
+        let runtime = try Sampler(model).info.onnxruntimePath + "\0"
+        assertThrows(.invalidArgument) {
+            _ = try Sampler(model, options: Sampler.Options(onnxruntime: runtime))
+        }
+    }
+
     #if os(Linux)
         func testIsFreedWithItsLastReference() throws {
             do {
