@@ -637,7 +637,7 @@ impl dwf_sampler {
         let info = sampler.info();
         Self {
             sampler: Mutex::new(sampler),
-            onnxruntime_version: c_string(&info.onnxruntime_version),
+            onnxruntime_version: c_string(info.onnxruntime_version),
             onnxruntime_path: c_string(&info.onnxruntime_path.to_string_lossy()),
             provider: c_string(info.provider),
             fault: OnceLock::new(),

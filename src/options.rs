@@ -1,6 +1,6 @@
 //! What a caller may ask of a sampler, and what it answers about itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
     ode::Solver,
@@ -79,9 +79,9 @@ pub struct SamplerInfo {
     /// The solver of calls that name none.
     pub solver: Solver,
     /// ONNX Runtime's version.
-    pub onnxruntime_version: String,
+    pub onnxruntime_version: &'static str,
     /// Where ONNX Runtime was loaded from.
-    pub onnxruntime_path: PathBuf,
+    pub onnxruntime_path: &'static Path,
 }
 
 /// What to generate.

@@ -90,8 +90,8 @@ impl Sampler {
             gpu_bytes: 0,
             basis_streamed: false,
             solver: self.model.metadata().solver.solver(),
-            onnxruntime_version: self.runtime.version.clone(),
-            onnxruntime_path: self.runtime.path.clone(),
+            onnxruntime_version: &self.runtime.version,
+            onnxruntime_path: &self.runtime.path,
         };
         match &self.decoding {
             Decoding::Host(decoder) => SamplerInfo {

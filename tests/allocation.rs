@@ -115,6 +115,8 @@ fn sampling_does_not_allocate() {
         };
         cancelled();
         assert_eq!(cancelled(), 0, "{basis:?}, cancelled");
+        // Nor does asking what the sampler is.
+        assert_eq!(counted(|| one.info()).1, 0);
 
         // Several: a few a call, to hand out the work, however many evaluations there are.
         let mut several = sampler(3);

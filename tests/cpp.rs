@@ -107,6 +107,23 @@ fn callbacks_that_throw() {
     }
 }
 
+/// Into memory that is there.
+#[test]
+fn sampling_does_not_allocate() {
+    for (name, warnings) in COMPILERS {
+        let workshop = Workshop::new();
+        let counter = workshop.path().join("allocations.o");
+        let mut command = Command::new("cc");
+        command.arg("-c").arg(root().join("examples/allocations.c"));
+        succeeds(command.arg("-o").arg(&counter));
+        let mut command = compiler(name, warnings);
+        command.arg("-std=c++17").arg(counter);
+        let main = source("allocation.cpp");
+        let program = build(&mut command, &main, &workshop, Linkage::Shared);
+        succeeds(executable(&program).arg(folder()));
+    }
+}
+
 /// The same program where every address and every operation is watched.
 #[test]
 fn sanitizers_find_nothing() {
