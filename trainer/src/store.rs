@@ -1,14 +1,14 @@
 //! A zoo's weights: one flat vector a network, in memory or in a mapped file.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     ops::{Deref, DerefMut},
     path::Path,
 };
 
 use memmap2::{MmapMut, MmapOptions};
 
-use crate::error::{Error, Result, Status, invalid, io};
+use crate::error::{Result, io};
 
 /// A matrix [networks, weights], row-major, that the system keeps on disk where it is larger than
 /// memory. It derefs to its elements.
@@ -32,44 +32,16 @@ impl Store {
         Self { elements, size }
     }
 
-    /// A new file, or a longer life for one of this very size: `count` networks of `size` weights,
-    /// all zero where nothing was written. What is written reaches the disk in the system's own
-    /// time, at the latest by [`Store::flush`].
+    /// `count` networks of `size` weights, all zero, in a file without a name in `folder`, which is
+    /// gone with the store.
     ///
-    /// Errors: IO.
-    pub fn open(path: &Path, count: usize, size: usize) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(path).map_err(io("write", path))?;
-        let bytes = (count * size * size_of::<f32>()) as u64;
-        if file.metadata().map_err(io("read", path))?.len() != bytes {
-            file.set_len(0).map_err(io("write", path))?;
-            file.set_len(bytes).map_err(io("write", path))?;
-        }
-        Self::map(&file, path, size)
-    }
-
-    /// A file without a name in `folder`, gone with the store.
-    ///
-    /// Errors: IO.
+    /// Errors: IO, if there is no room for all of it.
     pub fn temporary(folder: &Path, count: usize, size: usize) -> Result<Self> {
         let file = tempfile::tempfile_in(folder).map_err(io("write to", folder))?;
         let bytes = (count * size * size_of::<f32>()) as u64;
-        file.set_len(bytes).map_err(io("write to", folder))?;
-        Self::map(&file, folder, size)
-    }
-
-    fn map(file: &File, path: &Path, size: usize) -> Result<Self> {
-        if cfg!(target_endian = "big") {
-            let what = "files of weights are little-endian; this machine is not";
-            return Err(Error::new(Status::Unsupported, what));
-        }
-        // SAFETY: the file is this process's own, in its work folder or without a name; whoever
-        // truncates it meanwhile ends the process, as the README says of mapped files.
-        let map = unsafe { MmapOptions::new().map_mut(file) }.map_err(io("map", path))?;
-        if !map.len().is_multiple_of(size * size_of::<f32>()) {
-            return Err(invalid(format!("'{}' is damaged", path.display())));
-        }
+        reserve(&file, bytes).map_err(io("write to", folder))?;
+        // SAFETY: nobody else can name the file, and so truncate it.
+        let map = unsafe { MmapOptions::new().map_mut(&file) }.map_err(io("map", folder))?;
         let elements = Elements::Mapped(map);
         Ok(Self { elements, size })
     }
@@ -98,18 +70,6 @@ impl Store {
     pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
         let size = self.size;
         &mut self[i * size..][..size]
-    }
-
-    /// Waits until everything written lies on the disk.
-    ///
-    /// Errors: IO.
-    pub fn flush(&self) -> Result<()> {
-        match &self.elements {
-            Elements::Memory(_) => Ok(()),
-            Elements::Mapped(map) => map
-                .flush()
-                .map_err(io("write", Path::new("the work folder"))),
-        }
     }
 }
 
@@ -140,23 +100,41 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Gives a file its length. Where the system can, the disk has room for all of it afterwards: a full
+/// disk would end the process when a mapped page is written to.
+fn reserve(file: &File, bytes: u64) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::{fs, io::Errno};
+        match fs::fallocate(file, fs::FallocateFlags::empty(), 0, bytes) {
+            // Some network file systems cannot.
+            Err(Errno::OPNOTSUPP) => (),
+            result => return Ok(result?),
+        }
+    }
+    file.set_len(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_file_keeps_what_was_written() {
+    fn a_file_keeps_what_is_written_and_nothing_is_left_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("zoo.f32");
-        let mut store = Store::open(&path, 3, 2).unwrap();
+        let mut store = Store::temporary(folder.path(), 3, 2).unwrap();
         assert_eq!(store[..], [0.0; 6]);
         store.row_mut(1).copy_from_slice(&[1.5, -2.0]);
-        drop(store);
-        let store = Store::open(&path, 3, 2).unwrap();
         assert_eq!((store.count(), store.size()), (3, 2));
         assert_eq!(store.row(1), [1.5, -2.0]);
         assert_eq!(store.rows().count(), 3);
-        // Of another size it is another matrix.
-        assert_eq!(Store::open(&path, 2, 2).unwrap()[..], [0.0; 4]);
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn what_no_disk_holds_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Store::temporary(folder.path(), 1 << 20, 1 << 30).unwrap_err();
+        assert!(error.to_string().contains("cannot write to"), "{error}");
     }
 }

@@ -1,0 +1,365 @@
+//! `dwf align`: what it refuses before any work, and what it leaves when it is stopped.
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use common::{answer, assert_says};
+use dwf::{layout::Layout, onnx::ModelProto};
+use dwf_trainer::zoo::Writer;
+use prost::Message;
+
+/// A zoo of 8 networks 4-16-3.
+fn mlps(at: &Path) {
+    let (_, layout) = common::mlp(&[4, 16, 3]);
+    common::write_zoo(&at.join("zoo"), &layout, 8);
+}
+
+/// A zoo of networks of an export.
+fn write_plausible(folder: &Path, layout: &Layout, count: usize) {
+    let mut writer = Writer::new(folder, layout, 0..count).unwrap();
+    for seed in 0..count as u64 {
+        let weights = common::plausible_weights(layout, seed);
+        writer.add(&weights).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// A zoo of an export, which lies in its folder after a change.
+fn exports(at: &Path, name: &str, change: impl Fn(&mut ModelProto)) {
+    write_plausible(&at.join("zoo"), common::exported(name).layout(), 8);
+    let bytes = fs::read(common::exported_path(name)).unwrap();
+    let mut model = ModelProto::decode(&bytes[..]).unwrap();
+    change(&mut model);
+    fs::write(at.join("zoo/network.onnx"), model.encode_to_vec()).unwrap();
+}
+
+/// Both commands that align a zoo refuse one, saying this before any network is matched, and leave
+/// nothing.
+fn refused(prepare: impl Fn(&Path), parts: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    for command in ["align zoo -o new", "train zoo -o flow.onnx --steps 1"] {
+        let output = common::dwf(at, &format!("{command} --json"));
+        let [said, error] = [output.stdout, output.stderr].map(|t| String::from_utf8(t).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{command}: {error}");
+        assert_says(&error, parts);
+        assert!(!said.contains("\"align\""), "{command}: {said}");
+        assert_eq!(common::names(at), ["zoo"], "{command} leaves something");
+    }
+}
+
+#[test]
+fn a_zoo_of_too_few_networks() {
+    refused(
+        |at| {
+            mlps(at);
+            fs::remove_file(at.join("zoo/net-007.safetensors")).unwrap();
+        },
+        &["'zoo' has 7 checkpoints", "at least 8"],
+    );
+    refused(
+        |at| fs::create_dir(at.join("zoo")).unwrap(),
+        &["'zoo' has 0 checkpoints"],
+    );
+}
+
+/// Puts a network of other layers among the others, as the sixth.
+fn with_another(at: &Path, layout: &Layout) {
+    mlps(at);
+    common::write_zoo(&at.join("other"), layout, 1);
+    let [from, to] =
+        ["other/net-000", "zoo/net-005"].map(|f| at.join(f).with_extension("safetensors"));
+    fs::rename(from, to).unwrap();
+    fs::remove_dir(at.join("other")).unwrap();
+}
+
+#[test]
+fn networks_of_other_shapes() {
+    refused(
+        |at| with_another(at, &common::mlp(&[4, 12, 3]).1),
+        &[
+            "zoo/net-005.safetensors'",
+            "'fc1.bias'",
+            "[12]",
+            "[16]",
+            "must be alike",
+        ],
+    );
+}
+
+#[test]
+fn networks_of_other_tensors() {
+    refused(
+        |at| with_another(at, &common::mlp(&[4, 16, 3, 3]).1),
+        &[
+            "zoo/net-005.safetensors'",
+            "'fc3.bias' is not in",
+            "must be alike",
+        ],
+    );
+}
+
+#[test]
+fn weights_that_are_not_finite() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        refused(
+            |at| {
+                mlps(at);
+                let path = at.join("zoo/net-003.safetensors");
+                let mut bytes = fs::read(&path).unwrap();
+                // The last of fc2.weight, which safetensors puts last.
+                let end = bytes.len() - size_of::<f32>();
+                bytes[end..].copy_from_slice(&value.to_le_bytes());
+                fs::write(&path, bytes).unwrap();
+            },
+            &["zoo/net-003.safetensors'", "'fc2.weight'", "leave it out"],
+        );
+    }
+}
+
+#[test]
+fn a_graph_without_some_of_the_tensors() {
+    refused(
+        |at| {
+            exports(at, "groupnorm", |model| {
+                let graph = model.graph.as_mut().unwrap();
+                graph.initializer.retain(|t| t.name() != "fc1.bias");
+            });
+        },
+        &[
+            "zoo/network.onnx'",
+            "the checkpoints' tensors 'fc1.bias' are not in the graph",
+            "optimize=False",
+        ],
+    );
+}
+
+#[test]
+fn a_graph_of_more_tensors() {
+    refused(
+        |at| {
+            mlps(at);
+            fs::copy(
+                common::exported_path("groupnorm"),
+                at.join("zoo/network.onnx"),
+            )
+            .unwrap();
+        },
+        &[
+            "zoo/network.onnx'",
+            "its tensors 'left.bias'",
+            "more are not in the checkpoints",
+        ],
+    );
+}
+
+#[test]
+fn a_graph_of_other_shapes() {
+    refused(
+        |at| {
+            exports(at, "groupnorm", |model| {
+                let graph = model.graph.as_mut().unwrap();
+                let bias = graph
+                    .initializer
+                    .iter_mut()
+                    .find(|t| t.name() == "fc1.bias");
+                bias.unwrap().dims[0] += 1;
+            });
+        },
+        &[
+            "zoo/network.onnx'",
+            "'fc1.bias'",
+            "[33] in the graph",
+            "[32] in the checkpoints",
+        ],
+    );
+}
+
+#[test]
+fn a_graph_for_training() {
+    refused(
+        |at| {
+            exports(at, "resnet20", |model| {
+                let nodes = &mut model.graph.as_mut().unwrap().node;
+                let norm = nodes
+                    .iter_mut()
+                    .find(|n| n.op_type() == "BatchNormalization");
+                norm.unwrap().output.push("mean".into());
+            });
+        },
+        &["zoo/network.onnx'", "training mode", "model.eval()"],
+    );
+    refused(
+        |at| {
+            exports(at, "mlp", |model| {
+                let mut domain = model.opset_import[0].clone();
+                domain.domain = Some("ai.onnx.preview.training".into());
+                model.opset_import.push(domain);
+            });
+        },
+        &["zoo/network.onnx'", "training alone"],
+    );
+}
+
+#[test]
+fn a_graph_of_an_unsupported_opset() {
+    for version in [8, 99] {
+        refused(
+            |at| {
+                exports(at, "mlp", |model| {
+                    model.opset_import[0].version = Some(version)
+                })
+            },
+            &[
+                "zoo/network.onnx'",
+                &format!("opset is {version}"),
+                "opset_version=20",
+            ],
+        );
+    }
+}
+
+#[test]
+fn what_is_no_graph() {
+    refused(
+        |at| {
+            mlps(at);
+            fs::write(at.join("zoo/network.onnx"), "no graph").unwrap();
+        },
+        &["zoo/network.onnx'", "not an ONNX file"],
+    );
+}
+
+#[test]
+fn an_output_among_the_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    mlps(folder.path());
+    let (done, said) = answer(folder.path(), "align zoo -o zoo/new");
+    assert!(!done);
+    assert_says(&said, &["'zoo/new' lies in the zoo's folder"]);
+    assert_eq!(common::names(&folder.path().join("zoo")).len(), 8);
+}
+
+#[test]
+fn an_unknown_operator_is_told_of_and_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    exports(at, "mlp", |model| {
+        let nodes = &mut model.graph.as_mut().unwrap().node;
+        let relu = nodes.iter_mut().find(|n| n.op_type() == "Relu");
+        relu.unwrap().op_type = Some("Atan".into());
+    });
+    let (done, table) = answer(at, "inspect --groups zoo/network.onnx");
+    assert!(done, "{table}");
+    // The hidden units behind it are fixed, those after the second layer are not.
+    assert_says(
+        &table,
+        &[
+            "fixed  0.weight, 0.bias",
+            "not understood",
+            "(Atan)",
+            "2.weight[0]",
+        ],
+    );
+    assert!(!table.contains("0.weight[0]"), "{table}");
+    let (done, said) = answer(at, "align zoo -o new");
+    assert!(done, "{said}");
+    assert_says(
+        &said,
+        &["warning: node", "(Atan) is not understood", "verified"],
+    );
+}
+
+/// Files of finished networks in the work folder, with the times at which they were written.
+#[cfg(unix)]
+fn finished(work: &Path) -> Vec<(PathBuf, SystemTime)> {
+    let parts = fs::read_dir(work).into_iter().flatten().flatten();
+    let files = parts.flat_map(|part| fs::read_dir(part.path()).into_iter().flatten().flatten());
+    let paths = files.map(|file| file.path());
+    let whole = paths.filter(|path| path.extension().is_none());
+    whole
+        .filter_map(|path| Some((path.clone(), fs::metadata(&path).ok()?.modified().ok()?)))
+        .collect()
+}
+
+/// After Ctrl-C finished networks are kept, and the same command goes on from them to the bytes of
+/// a run in one go.
+#[cfg(unix)]
+#[test]
+fn a_stopped_alignment_goes_on_to_the_same_bytes() {
+    use std::process::{Command, Stdio};
+    const NETWORKS: usize = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_plausible(
+        &at.join("zoo"),
+        common::exported("resnet20").layout(),
+        NETWORKS,
+    );
+    let path = common::exported_path("resnet20");
+    let align = format!("align zoo --network {} --reference mean -o", path.display());
+    let (done, said) = answer(at, &format!("{align} whole"));
+    assert!(done, "{said}");
+    let work = at.join("new.work");
+    let mut before: Vec<(PathBuf, SystemTime)> = Vec::new();
+    // Stopped in the first round, then in the second.
+    for round in ["0-", "1-"] {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
+            .args(align.split(' ').chain(["new"]))
+            .current_dir(at)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let in_round = |path: &Path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(round)
+        };
+        while !finished(&work).iter().any(|(path, _)| in_round(path)) {
+            assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let kill = Command::new("kill")
+            .args(["-INT", &process.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert_says(
+            &said,
+            &[
+                "interrupted",
+                "every network aligned so far is kept",
+                "goes on",
+            ],
+        );
+        assert_eq!(common::names(at), ["new.work", "whole", "zoo"]);
+        let kept = finished(&work);
+        let unfinished = kept.iter().filter(|(path, _)| in_round(path)).count() < NETWORKS - 1;
+        assert!(unfinished, "it was not stopped in round {round}");
+        // What an earlier process finished was not done again.
+        assert!(
+            before.iter().all(|file| kept.contains(file)),
+            "{before:?} {kept:?}"
+        );
+        before = kept;
+    }
+    let (done, said) = answer(at, &format!("{align} new"));
+    assert!(done, "{said}");
+    assert_eq!(common::names(at), ["new", "whole", "zoo"]);
+    let names = common::names(&at.join("whole"));
+    assert_eq!(names.len(), NETWORKS);
+    for name in names {
+        let read = |folder: &str| fs::read(at.join(folder).join(&name)).unwrap();
+        assert!(read("new") == read("whole"), "{name}");
+    }
+}
