@@ -205,9 +205,8 @@ fn planted_permutations_of_bert_are_found() {
     plant(&common::exported("bert_slim"), 0..3);
 }
 
-/// `cargo test --release -p dwf-trainer --test alignment -- --ignored`
+/// 110 million weights: 12 seconds and 2.7 GB.
 #[test]
-#[ignore = "110 million weights: gigabytes of memory and minutes"]
 fn planted_permutations_of_bert_base_are_found() {
     plant(&common::exported("bert_base"), 0..1);
 }
