@@ -54,13 +54,22 @@ void opening(const std::string &folder)
 
     dwf::model_options options;
     options.verify = options.copy = true;
-    const auto onnx = read(folder + "/tiny.onnx"), sidecar = read(folder + "/tiny.safetensors");
+    const auto onnx = read(folder + "/tiny.onnx");
+    auto sidecar = read(folder + "/tiny.safetensors");
     const dwf::model model = OK(dwf::model::open_memory(onnx, sidecar, options));
     CHECK(model.info().weight_count == 148);
     const dwf::error cut = ERROR_OF(dwf::model::open(folder + "/tiny.onnx" + '\0' + "missing"));
     CHECK(cut.status() == dwf::status::invalid_argument && contains(cut.what(), "NUL"));
-    const dwf::error damaged = ERROR_OF(dwf::model::open_memory(sidecar, onnx));
+    dwf::error damaged = ERROR_OF(dwf::model::open_memory(sidecar, onnx));
     CHECK(damaged.status() == dwf::status::bad_artifact);
+    sidecar.back() ^= std::byte{1};
+    damaged = ERROR_OF(dwf::model::open_memory(onnx, sidecar, options));
+    CHECK(damaged.status() == dwf::status::bad_artifact);
+    options.verify = false;
+    CHECK(OK(dwf::model::open_memory(onnx, sidecar, options)).info().weight_count == 148);
+    options.memory_limit = 100;
+    const dwf::error large = ERROR_OF(dwf::model::open(folder + "/tiny.onnx", options));
+    CHECK(large.status() == dwf::status::out_of_memory);
 }
 
 void describing(const dwf::model &model)
@@ -253,6 +262,9 @@ int VARIANT(const std::string &folder)
     options.onnxruntime = std::string(info.onnxruntime_path) + '\0';
     CHECK(ERROR_OF(dwf::sampler::create(model, options)).status() == dwf::status::invalid_argument);
     options.onnxruntime = {};
+    options.memory_limit = 1;
+    CHECK(ERROR_OF(dwf::sampler::create(model, options)).status() == dwf::status::out_of_memory);
+    options.memory_limit = 0;
     options.device = dwf::device::cuda;
     CHECK(ERROR_OF(dwf::sampler::create(model, options)).status() == dwf::status::runtime_missing);
     arranging(model, sampler);

@@ -55,9 +55,9 @@ extension Sampler {
         public let provider: String
         /// Bytes of GPU memory beyond ONNX Runtime's own.
         public let gpuBytes: Int
-        /// Evaluations of the velocity network in a call that names no solver; 0: each network's
-        /// own.
-        public let evaluations: Int
+        /// Evaluations of the velocity network in a call that names no solver; `nil`: each
+        /// network's own.
+        public let evaluations: Int?
         /// The solver of such a call.
         public let solver: Solver
         /// Whether the basis goes to the GPU with every batch.
@@ -116,7 +116,7 @@ extension Sampler.Info {
         onnxruntimePath = String(cString: info.onnxruntime_path)
         provider = String(cString: info.provider)
         gpuBytes = Int(info.gpu_bytes)
-        evaluations = Int(info.evaluations)
+        evaluations = info.evaluations == 0 ? nil : Int(info.evaluations)
         solver = Solver(rawValue: info.solver)
         basisStreamed = info.basis_streamed != 0
     }

@@ -10,6 +10,10 @@ final class SamplerTests: XCTestCase {
         XCTAssertEqual(info.threads, 1)
         XCTAssertEqual(info.maxBatch, 4)
         XCTAssertGreaterThan(info.workspaceBytes, 0)
+        XCTAssertEqual(info.evaluations, 32)
+        XCTAssertEqual(info.solver, .rk4)
+        // An adaptive solver.
+        XCTAssertNil(try Fixture.sampler("axes.onnx").info.evaluations)
         XCTAssert(info.onnxruntimeVersion.hasPrefix("1."))
         XCTAssert(info.onnxruntimePath.hasPrefix("/"))
     }
