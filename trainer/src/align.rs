@@ -3,13 +3,14 @@
 //! Permuting the units of a hidden layer does not change what a network computes, but scatters
 //! equal networks over weight space. [`crate::groups`] finds what may be permuted, and
 //! [`crate::matching`] the permutation of each network; here they are applied to a zoo, verified,
-//! and kept against interruption.
+//! and kept against interruption. Scales and signs that change nothing either are [`crate::gauge`]'s.
 
 use dwf::layout::{Layout, TensorKind};
 use rayon::prelude::*;
 
 use crate::{
     error::Result,
+    gauge::Gauges,
     groups::{Groups, Permutation},
     interrupt,
     matching::Matcher,
@@ -71,8 +72,9 @@ impl Report {
     }
 }
 
-/// Aligns a zoo in place. Every network computes what it did before, which is verified on random
-/// input. Finished networks are kept in `part`, if there is one, and taken from there.
+/// Aligns a zoo in place, and with `gauges` brings every network to its canonical form first. Every
+/// network computes what it did before, which is verified on random input. Finished networks are
+/// kept in `part`, if there is one, and taken from there.
 ///
 /// Errors: RUNTIME_MISSING; INVALID_ARGUMENT naming the network that computes nothing finite;
 /// INTERNAL naming network and layer if verification fails; IO; CANCELLED when
@@ -80,6 +82,7 @@ impl Report {
 pub fn align(
     zoo: &mut Zoo,
     groups: &Groups,
+    gauges: Option<&Gauges<'_>>,
     reference: Reference,
     part: Option<&Part>,
 ) -> Result<Report> {
@@ -89,10 +92,12 @@ pub fn align(
     let mut rounds = Rounds {
         layout: network.layout(),
         groups,
+        gauges,
         verifier,
         part,
         count: 0,
     };
+    rounds.canonicalise(zoo)?;
     let first = zoo.weights.row(0).to_vec();
     rounds.run(zoo, &first, Some(0))?;
     let mut after = spread(zoo);
@@ -131,12 +136,27 @@ pub fn align(
 struct Rounds<'a> {
     layout: &'a Layout,
     groups: &'a Groups,
+    gauges: Option<&'a Gauges<'a>>,
     verifier: Verifier<'a>,
     part: Option<&'a Part>,
     count: usize,
 }
 
 impl Rounds<'_> {
+    fn canonicalise(&self, zoo: &mut Zoo) -> Result<()> {
+        let Some(gauges) = self.gauges else {
+            return Ok(());
+        };
+        let (files, size) = (&zoo.files, zoo.weights.size());
+        let rows = zoo.weights.par_chunks_exact_mut(size).enumerate();
+        rows.into_par_iter().try_for_each(|(i, row)| {
+            let before = row.to_vec();
+            gauges.canonicalise(row);
+            let checked = self.verifier.check(&before, row);
+            checked.map_err(|e| e.at(name(files, i)))
+        })
+    }
+
     fn run(&mut self, zoo: &mut Zoo, reference: &[f32], skip: Option<usize>) -> Result<()> {
         let progress = Progress::new("align", zoo.count() - usize::from(skip.is_some()));
         let matcher = Matcher::new(self.layout, self.groups, reference);
@@ -146,10 +166,8 @@ impl Rounds<'_> {
         let round = &*self;
         rows.filter(|(i, _)| Some(*i) != skip)
             .try_for_each(|(i, row)| {
-                let name = files
-                    .get(i)
-                    .map_or(format!("network {i}"), |file| format!("'{file}'"));
-                round.network(&matcher, i, row).map_err(|e| e.at(name))?;
+                let aligned = round.network(&matcher, reference, i, row);
+                aligned.map_err(|e| e.at(name(files, i)))?;
                 progress.step(String::new);
                 Ok(())
             })?;
@@ -158,7 +176,13 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    fn network(&self, matcher: &Matcher<'_>, i: usize, row: &mut [f32]) -> Result<()> {
+    fn network(
+        &self,
+        matcher: &Matcher<'_>,
+        reference: &[f32],
+        i: usize,
+        row: &mut [f32],
+    ) -> Result<()> {
         if self.part.is_some() && interrupt::requested() {
             return Err(interrupt::error("every network aligned so far"));
         }
@@ -174,6 +198,9 @@ impl Rounds<'_> {
         let mut permuted = vec![0.0; row.len()];
         self.groups
             .permute(self.layout, row, &permutation, &mut permuted);
+        if let Some(gauges) = self.gauges {
+            gauges.face(&mut permuted, reference);
+        }
         self.verifier.check(row, &permuted)?;
         if let Some(part) = self.part.filter(|_| found) {
             part.write(&file, &permutation.to_bytes())?;
@@ -181,6 +208,12 @@ impl Rounds<'_> {
         row.copy_from_slice(&permuted);
         Ok(())
     }
+}
+
+/// A network for people.
+fn name(files: &[String], i: usize) -> String {
+    let file = files.get(i);
+    file.map_or(format!("network {i}"), |file| format!("'{file}'"))
 }
 
 /// The mean of all networks.

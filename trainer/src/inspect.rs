@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use dwf::{Model, metadata::Metadata, ode::Solver};
 
-use crate::{error::Result, export::WHOLE, groups::Groups, network::Network};
+use crate::{error::Result, export::WHOLE, gauge::Gauges, groups::Groups, network::Network};
 
 /// Describes the artifact.
 ///
@@ -14,14 +14,15 @@ pub fn inspect(artifact: &Path) -> Result<String> {
     Ok(describe(model.metadata(), model.latent()))
 }
 
-/// Describes the permutation groups of a network, given as an ONNX file whose parameters are the
+/// Describes the permutation groups of a network and what else its units may be multiplied by, given as an ONNX file whose parameters are the
 /// initialisers without data, or else those of more than one element.
 ///
 /// Errors: those of reading and running it.
 pub fn groups(network: &Path) -> Result<String> {
     let network = Network::read_alone(network)?;
     let groups = Groups::find(&network)?;
-    Ok(groups.table(network.layout()))
+    let gauges = Gauges::find(&network, &groups)?;
+    Ok(groups.table(network.layout()) + &gauges.table())
 }
 
 fn describe(metadata: &Metadata, latent: usize) -> String {

@@ -23,6 +23,7 @@ pub mod export;
 pub mod export_sampler;
 pub mod files;
 pub mod flow;
+pub mod gauge;
 pub mod generate;
 pub mod graph;
 pub mod groups;

@@ -10,6 +10,7 @@ use crate::{
     dataset::Dataset,
     error::{Result, Status, invalid},
     files,
+    gauge::Gauges,
     groups::Groups,
     interrupt,
     progress::{self, Progress},
@@ -20,7 +21,8 @@ use crate::{
 
 /// Aligns the zoo in folder `zoo`, whose architecture is that of the ONNX file `network` or what
 /// [`Source::open`] finds, and writes it to the folder `output`: the same tensors under the same
-/// names, permuted. With a file of `data`, the barriers before and after are measured on it.
+/// names, permuted, and with `canonical` in their [canonical form](crate::gauge). With a file of
+/// `data`, the barriers before and after are measured on it.
 ///
 /// Errors: as [`Source::open`], [`Source::read`] and [`align`]; INVALID_ARGUMENT if the output
 /// holds anything; CANCELLED when [interrupted](interrupt), or IO: then what was done is kept
@@ -30,6 +32,7 @@ pub fn realign(
     network: Option<&Path>,
     output: &Path,
     reference: Reference,
+    canonical: bool,
     data: Option<&Path>,
 ) -> Result<(Report, Option<[Barrier; 2]>)> {
     files::check_empty(output)?;
@@ -47,9 +50,18 @@ pub fn realign(
             "node {unknown} is not understood: what it touches stays where it is"
         ));
     }
+    let network = source.network.clone();
+    let gauges = canonical
+        .then(|| Gauges::find(&network, &groups))
+        .transpose()?;
     let data = data.map(Dataset::read).transpose()?;
     let work = Work::open(output)?;
-    let result = with(source, &groups, output, reference, data.as_ref(), &work);
+    let how = How {
+        groups: &groups,
+        gauges: gauges.as_ref(),
+        reference,
+    };
+    let result = with(source, &how, output, data.as_ref(), &work);
     match &result {
         Err(e) if matches!(e.status(), Status::Cancelled | Status::Io) => (),
         _ => work.finish()?,
@@ -57,21 +69,33 @@ pub fn realign(
     result
 }
 
+/// How to align.
+struct How<'a> {
+    groups: &'a Groups,
+    gauges: Option<&'a Gauges<'a>>,
+    reference: Reference,
+}
+
 fn with(
     source: Source,
-    groups: &Groups,
+    how: &How<'_>,
     output: &Path,
-    reference: Reference,
     data: Option<&Dataset>,
     work: &Work,
 ) -> Result<(Report, Option<[Barrier; 2]>)> {
     let _resumable = interrupt::resumable();
-    let key = (source.fingerprint(), reference, env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    let key = (
+        source.fingerprint(),
+        how.reference,
+        how.gauges.is_some(),
+        version,
+    );
     let part = work.part("align", &key)?;
     let mut zoo = read(source, work.folder())?;
     let barrier = |zoo: &Zoo| data.map(|data| barrier::measure(zoo, data)).transpose();
     let before = barrier(&zoo)?;
-    let report = align(&mut zoo, groups, reference, Some(&part))?;
+    let report = align(&mut zoo, how.groups, how.gauges, how.reference, Some(&part))?;
     let after = barrier(&zoo)?;
     write(&zoo, output)?;
     Ok((

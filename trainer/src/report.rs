@@ -276,7 +276,7 @@ pub fn report(
     let seed = seed(metadata)?;
     let parts = Parts::split(zoo.count(), seed);
     let condition = conditions(folder, &zoo, &parts, metadata, options.count)?;
-    train::align_zoo(&mut zoo, None)?;
+    train::align_again(&mut zoo, &metadata.provenance)?;
     let generated = generate(&model, options, condition.as_deref())?;
     let (training, held_out) = (parts.training(&zoo), parts.held_out(&zoo));
     let comparison = Comparison::new(&Subject {

@@ -17,6 +17,7 @@ use crate::{
     export::{self, About, WHOLE},
     files::{self, Staging},
     flow::{self, Flow, FlowOptions, Keep, State, Task},
+    gauge::Gauges,
     groups::Groups,
     interrupt,
     judge::{Judge, Score},
@@ -47,6 +48,10 @@ const REPORT_NETWORKS: usize = 100;
 const REPORT_SEED: u64 = 1;
 /// The artifact that they come from, before it has its solver and figures.
 const DRAFT: &str = "draft.onnx";
+/// How the zoo was aligned, in the artifact's provenance; without the first, to its first network.
+const REFERENCE: &str = "alignment.reference";
+const CANONICAL: &str = "alignment.canonical";
+const MEAN: &str = "mean";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
 /// The state of a training in its part of the work folder, and how often it is written.
@@ -70,6 +75,8 @@ pub struct TrainOptions {
     pub reflow: usize,
     /// Largest relative error of the default solver.
     pub solver_error: f64,
+    /// Whether networks are brought to their [canonical form](crate::gauge), not only in one order.
+    pub canonical: bool,
     /// What the networks compute, as an ONNX file; `None`: see [`Source::open`].
     pub network: Option<PathBuf>,
     /// Conditions of the networks; `None`: [`CONDITIONS`] in the zoo's folder, if there is one.
@@ -111,6 +118,7 @@ impl Default for TrainOptions {
             angles: None,
             reflow: 0,
             solver_error: solver::DEFAULT_ERROR,
+            canonical: false,
             network: None,
             conditions: None,
             data: None,
@@ -202,8 +210,13 @@ fn learn(
     work: &Work,
 ) -> Result<BTreeMap<String, f64>> {
     let resumable = interrupt::resumable();
-    let part = work.part("align", &inputs.fingerprint)?;
-    align_zoo(&mut inputs.zoo, Some(&part))?;
+    let part = work.part("align", &(&inputs.fingerprint, options.canonical))?;
+    align_zoo(
+        &mut inputs.zoo,
+        Reference::Mean,
+        options.canonical,
+        Some(&part),
+    )?;
     drop(resumable);
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
@@ -736,10 +749,29 @@ fn gigabytes(bytes: usize) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-pub(crate) fn align_zoo(zoo: &mut Zoo, part: Option<&Part>) -> Result<()> {
-    let groups = Groups::find(&zoo.network)?;
-    align(zoo, &groups, Reference::First, part)?;
+fn align_zoo(
+    zoo: &mut Zoo,
+    reference: Reference,
+    canonical: bool,
+    part: Option<&Part>,
+) -> Result<()> {
+    let network = zoo.network.clone();
+    let groups = Groups::find(&network)?;
+    let gauges = canonical
+        .then(|| Gauges::find(&network, &groups))
+        .transpose()?;
+    align(zoo, &groups, gauges.as_ref(), reference, part)?;
     Ok(())
+}
+
+/// Aligns a zoo as the one was that an artifact of this provenance was trained on.
+pub(crate) fn align_again(zoo: &mut Zoo, provenance: &BTreeMap<String, String>) -> Result<()> {
+    let is = |key: &str, value: &str| provenance.get(key).is_some_and(|found| found == value);
+    let reference = match is(REFERENCE, MEAN) {
+        true => Reference::Mean,
+        false => Reference::First,
+    };
+    align_zoo(zoo, reference, is(CANONICAL, "true"), None)
 }
 
 fn provenance(
@@ -761,8 +793,10 @@ fn provenance(
         ("networks.held_out", parts.held_out.len().to_string()),
         (
             "alignment",
-            "weight matching to the first network (arXiv 2209.04836, 2505.22697), verified".into(),
+            "weight matching (arXiv 2209.04836, 2505.22697), verified".into(),
         ),
+        (REFERENCE, MEAN.into()),
+        (CANONICAL, options.canonical.to_string()),
         ("seed", flow.seed.to_string()),
         ("steps", flow.steps.to_string()),
         ("velocity", json(json!(shape.variant))),

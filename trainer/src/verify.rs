@@ -53,8 +53,7 @@ impl<'a> Verifier<'a> {
                 "the network's outputs on random input are not finite; leave it out of the zoo",
             ));
         }
-        let pairs = first.iter().zip(&second);
-        let difference = pairs.map(|(a, b)| difference(a, b)).fold(0.0, f32::max);
+        let difference = difference(&first, &second);
         if difference < TOLERANCE {
             return Ok(());
         }
@@ -118,8 +117,13 @@ impl<'a> Verifier<'a> {
     }
 }
 
-/// The largest difference, relative to the largest value.
-fn difference(a: &Tensor, b: &Tensor) -> f32 {
+/// The largest difference of an output, relative to its largest value.
+pub fn difference(first: &[Tensor], second: &[Tensor]) -> f32 {
+    let pairs = first.iter().zip(second);
+    pairs.map(|(a, b)| of_tensor(a, b)).fold(0.0, f32::max)
+}
+
+fn of_tensor(a: &Tensor, b: &Tensor) -> f32 {
     let (Some(a), Some(b)) = (a.floats(), b.floats()) else {
         return if a == b { 0.0 } else { f32::INFINITY };
     };

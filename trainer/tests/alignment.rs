@@ -257,7 +257,7 @@ fn alignment_brings_networks_nearer_and_is_deterministic() {
     for reference in [Reference::First, Reference::Medoid, Reference::Mean] {
         let run = || {
             let mut zoo = zoo(&network, 4);
-            let report = align(&mut zoo, &groups, reference, None).unwrap();
+            let report = align(&mut zoo, &groups, None, reference, None).unwrap();
             (zoo.weights.to_vec(), report)
         };
         let (weights, report) = run();
@@ -272,7 +272,7 @@ fn what_the_first_network_computes_is_kept_as_it_is() {
     let groups = Groups::find(&network).unwrap();
     let before = zoo(&network, 5);
     let mut after = zoo(&network, 5);
-    align(&mut after, &groups, Reference::First, None).unwrap();
+    align(&mut after, &groups, None, Reference::First, None).unwrap();
     assert_eq!(before.weights.row(0), after.weights.row(0));
     let distance =
         |zoo: &Zoo, i| align::distance(zoo.layout(), zoo.weights.row(0), zoo.weights.row(i));

@@ -515,6 +515,7 @@ fn an_interrupted_alignment_goes_on() {
     let key = (
         source.fingerprint(),
         Reference::First,
+        false,
         env!("CARGO_PKG_VERSION"),
     );
     let work = Work::open(&at.join("new")).unwrap();

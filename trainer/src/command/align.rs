@@ -27,6 +27,10 @@ pub(crate) struct Args {
     /// What the networks are matched to
     #[arg(long, value_enum, default_value_t = ReferenceName::First)]
     reference: ReferenceName,
+    /// Also bring every network to one form of those that compute the same: units behind ReLU to the
+    /// scale at which weights before and behind have one norm, units behind tanh to one sign
+    #[arg(long)]
+    canonical: bool,
     /// Rows to measure barriers of linear interpolation on, from the first network to others: a
     /// CSV file with a header, features first, the class (from 0) last
     #[arg(long, value_name = "CSV")]
@@ -60,6 +64,7 @@ impl Args {
             self.network.as_deref(),
             &self.output,
             self.reference.into(),
+            self.canonical,
             self.data.as_deref(),
         )?;
         progress::event(

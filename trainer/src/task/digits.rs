@@ -38,7 +38,7 @@ pub fn recipe(architecture: Architecture) -> Recipe {
     match architecture {
         Architecture::Mlp(_) => common,
         Architecture::Resnet => Recipe {
-            epochs: 60,
+            epochs: 20,
             learning_rate: 0.01,
             ..common
         },

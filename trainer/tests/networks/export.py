@@ -143,6 +143,12 @@ def llama_slim():
     return Model(), tokens()
 
 
+def tanh():
+    """A policy of two tanh layers."""
+    layers = [nn.Linear(8, 24), nn.Tanh(), nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, 2)]
+    return nn.Sequential(*layers), torch.randn(2, 8)
+
+
 class Policy(nn.Module):
     """A recurrent policy: encoder, recurrent layer, head on the last step."""
 
@@ -188,8 +194,8 @@ def groupnorm():
 
 
 NETWORKS = [
-    mlp, resnet20, resnet18, mobilenet, resnext, vit, bert_base, bert_slim, llama_slim, gru, lstm,
-    groupnorm,
+    mlp, tanh, resnet20, resnet18, mobilenet, resnext, vit, bert_base, bert_slim, llama_slim, gru,
+    lstm, groupnorm,
 ]
 
 
