@@ -48,10 +48,10 @@ const REPORT_NETWORKS: usize = 100;
 const REPORT_SEED: u64 = 1;
 /// The artifact that they come from, before it has its solver and figures.
 const DRAFT: &str = "draft.onnx";
-/// How the zoo was aligned, in the artifact's provenance; without the first, to its first network.
+/// What the zoo was aligned to, in the artifact's provenance. Artifacts without it are older: their
+/// zoos were matched to the first network, and not brought to their canonical form.
 const REFERENCE: &str = "alignment.reference";
-const CANONICAL: &str = "alignment.canonical";
-const MEAN: &str = "mean";
+const MEAN: &str = "mean of canonical networks";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
 /// The state of a training in its part of the work folder, and how often it is written.
@@ -75,8 +75,6 @@ pub struct TrainOptions {
     pub reflow: usize,
     /// Largest relative error of the default solver.
     pub solver_error: f64,
-    /// Whether networks are brought to their [canonical form](crate::gauge), not only in one order.
-    pub canonical: bool,
     /// What the networks compute, as an ONNX file; `None`: see [`Source::open`].
     pub network: Option<PathBuf>,
     /// Conditions of the networks; `None`: [`CONDITIONS`] in the zoo's folder, if there is one.
@@ -118,7 +116,6 @@ impl Default for TrainOptions {
             angles: None,
             reflow: 0,
             solver_error: solver::DEFAULT_ERROR,
-            canonical: false,
             network: None,
             conditions: None,
             data: None,
@@ -210,13 +207,8 @@ fn learn(
     work: &Work,
 ) -> Result<BTreeMap<String, f64>> {
     let resumable = interrupt::resumable();
-    let part = work.part("align", &(&inputs.fingerprint, options.canonical))?;
-    align_zoo(
-        &mut inputs.zoo,
-        Reference::Mean,
-        options.canonical,
-        Some(&part),
-    )?;
+    let part = work.part("align", &inputs.fingerprint)?;
+    align_zoo(&mut inputs.zoo, Some(&part))?;
     drop(resumable);
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
@@ -749,29 +741,24 @@ fn gigabytes(bytes: usize) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-fn align_zoo(
-    zoo: &mut Zoo,
-    reference: Reference,
-    canonical: bool,
-    part: Option<&Part>,
-) -> Result<()> {
+/// Networks of one scale and sign that are matched to their mean mix best.
+fn align_zoo(zoo: &mut Zoo, part: Option<&Part>) -> Result<()> {
     let network = zoo.network.clone();
     let groups = Groups::find(&network)?;
-    let gauges = canonical
-        .then(|| Gauges::find(&network, &groups))
-        .transpose()?;
-    align(zoo, &groups, gauges.as_ref(), reference, part)?;
+    let gauges = Gauges::find(&network, &groups)?;
+    align(zoo, &groups, Some(&gauges), Reference::Mean, part)?;
     Ok(())
 }
 
 /// Aligns a zoo as the one was that an artifact of this provenance was trained on.
 pub(crate) fn align_again(zoo: &mut Zoo, provenance: &BTreeMap<String, String>) -> Result<()> {
-    let is = |key: &str, value: &str| provenance.get(key).is_some_and(|found| found == value);
-    let reference = match is(REFERENCE, MEAN) {
-        true => Reference::Mean,
-        false => Reference::First,
-    };
-    align_zoo(zoo, reference, is(CANONICAL, "true"), None)
+    if provenance.get(REFERENCE).is_some_and(|found| found == MEAN) {
+        return align_zoo(zoo, None);
+    }
+    let network = zoo.network.clone();
+    let groups = Groups::find(&network)?;
+    align(zoo, &groups, None, Reference::First, None)?;
+    Ok(())
 }
 
 fn provenance(
@@ -796,7 +783,6 @@ fn provenance(
             "weight matching (arXiv 2209.04836, 2505.22697), verified".into(),
         ),
         (REFERENCE, MEAN.into()),
-        (CANONICAL, options.canonical.to_string()),
         ("seed", flow.seed.to_string()),
         ("steps", flow.steps.to_string()),
         ("velocity", json(json!(shape.variant))),

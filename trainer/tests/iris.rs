@@ -48,10 +48,7 @@ fn trained(seed: u64, steps: usize) -> BTreeMap<String, f64> {
 fn assert_good(quality: &BTreeMap<String, f64>, zoo_accuracy: f64) {
     let accuracy = quality[key::GENERATED_ACCURACY];
     assert!(quality[key::ZOO_ACCURACY] > zoo_accuracy, "{quality:?}");
-    assert!(
-        (quality[key::ZOO_ACCURACY] - accuracy).abs() < 0.01,
-        "{quality:?}"
-    );
+    assert!(accuracy > quality[key::ZOO_ACCURACY] - 0.01, "{quality:?}");
     assert!(
         (0.75..1.1).contains(&quality[key::STD_RATIO]),
         "{quality:?}"

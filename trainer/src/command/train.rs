@@ -50,10 +50,6 @@ pub(crate) struct Args {
     /// conditions.csv in the zoo's folder, if there is one
     #[arg(long, value_name = "CSV")]
     conditions: Option<PathBuf>,
-    /// Bring every network to one form of those that compute the same before it is learned, beside
-    /// one order: see dwf align --canonical. Networks come nearer to each other by it, and mix better
-    #[arg(long)]
-    canonical: bool,
     /// Seed of everything random; the same seed gives the same artifact on the same machine,
     /// interrupted or not
     #[arg(long, default_value_t = 0)]
@@ -305,7 +301,6 @@ impl Args {
             reflow: self.solver.reflow.into(),
             solver_error: self.solver.solver_error,
             conditions: self.conditions.clone(),
-            canonical: self.canonical,
             network: self.network.clone(),
             data: self.data.clone(),
             aligned_zoo: self.aligned_zoo.clone(),
