@@ -1,18 +1,20 @@
 """Alignment of ResNet-18 zoos: `dwf align` against weight matching in PyTorch and SciPy.
 
-    PYTHONPATH=... python3 benches/alignment.py target/release/dwf [NETWORKS] [COMPARED]
+    python3 benches/alignment.py zoo ZOO [NETWORKS]
+    python3 benches/alignment.py compare target/release/dwf ZOO [COMPARED] [REFERENCE]
+    python3 benches/alignment.py assign
 
-Needs torch, torchvision, scipy, safetensors. Makes NETWORKS (default 100) checkpoints of torchvision's
-ResNet-18, 11.7 million parameters each, and aligns them with `dwf align`: reading, matching,
-verifying in ONNX Runtime and writing. PyTorch matches COMPARED (default 3) of them, nothing else,
-by the algorithm of Git Re-Basin (Ainsworth et al., arXiv 2209.04836, algorithm 1): sweeps over the
-permutations in random order, each an inner product of permuted tensors and a linear assignment,
-until a sweep changes nothing; its time is extrapolated. Then assignments of 3072 units, by SciPy
-and by ours.
+Needs torch, torchvision, scipy, safetensors. `zoo` makes NETWORKS (default 100) checkpoints of
+torchvision's ResNet-18, 11.7 million parameters each. `compare` aligns them with `dwf align`:
+reading, matching, verifying in ONNX Runtime and writing. PyTorch matches COMPARED (default 3) of
+them and does nothing else, by the algorithm of Git Re-Basin (Ainsworth et al., arXiv 2209.04836,
+algorithm 1): sweeps over the permutations in random order, each an inner product of permuted tensors
+and a linear assignment, until a sweep changes nothing. With REFERENCE, the folder `flowmatching` of
+DeepWeightFlow's own code, that code does it. `assign` solves assignments of 3072 units by SciPy and
+by ours.
 """
 
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,22 +115,24 @@ def distance(reference, network, groups, permutations):
     return total
 
 
-def main():
-    dwf = sys.argv[1]
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 100
-    compared = int(sys.argv[3]) if len(sys.argv) > 3 else 3
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="dwf-bench-"))
-    try:
-        bench(dwf, count, compared, folder)
-    finally:
-        shutil.rmtree(folder)
-    assignment()
+def by_reference(folder):
+    """DeepWeightFlow's own weight matching, called like `match`."""
+    sys.path.insert(0, folder)
+    import gitrebasin
+    import permutation_specs
+
+    spec = permutation_specs.resnet18_permutation_spec()
+
+    def matched(reference, network, _groups, _generator):
+        return gitrebasin.weight_matching(spec, reference, network, device="cpu"), None
+
+    return matched, spec.perm_to_axes
 
 
-def bench(dwf, count, compared, folder):
-    zoo, aligned = folder / "zoo", folder / "aligned"
-    zoo.mkdir()
-    for i in range(count):
+def zoo(folder, count=100):
+    folder = pathlib.Path(folder)
+    folder.mkdir()
+    for i in range(int(count)):
         torch.manual_seed(i)
         state = torchvision.models.resnet18().state_dict()
         for name, tensor in state.items():
@@ -139,55 +143,72 @@ def bench(dwf, count, compared, folder):
                 if tensor.is_floating_point():
                     tensor.add_(0.1 * torch.randn_like(tensor))
         state = {k: v for k, v in state.items() if v.is_floating_point()}
-        save_file(state, zoo / f"net-{i:03}.safetensors")
-    start = time.perf_counter()
-    command = [dwf, "align", str(zoo), "--network", str(NETWORK), "-o", str(aligned)]
-    print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    ours = (time.perf_counter() - start) / (count - 1)
+        save_file(state, folder / f"net-{i:03}.safetensors")
 
-    groups = specification()
-    files = sorted(zoo.iterdir())
-    reference = load_file(files[0])
-    generator = torch.Generator().manual_seed(0)
-    theirs, distances = [], []
-    for file in files[1 : compared + 1]:
-        network = load_file(file)
+
+def compare(dwf, folder, compared=3, code=None):
+    files = sorted(pathlib.Path(folder).iterdir())
+    matching, groups = by_reference(code) if code else (match, specification())
+    identity = {
+        group: torch.arange(load_file(files[0])[places[0][0]].shape[places[0][1]])
+        for group, places in groups.items()
+    }
+    with tempfile.TemporaryDirectory(dir=files[0].parent.parent) as output:
+        aligned = pathlib.Path(output) / "aligned"
+        command = [dwf, "align", folder, "--network", str(NETWORK), "-o", str(aligned)]
         start = time.perf_counter()
-        permutations, sweeps = match(reference, network, groups, generator)
-        theirs.append(time.perf_counter() - start)
-        result = load_file(aligned / file.name)
-        identity = {group: torch.arange(len(p)) for group, p in permutations.items()}
-        distances.append((
-            distance(reference, network, groups, identity),
-            distance(reference, network, groups, permutations),
-            distance(reference, result, groups, identity),
-        ))
-        print(f"{file.name}: PyTorch {theirs[-1]:.1f} s, {sweeps} sweeps; "
-              "squared distance before %.1f, PyTorch %.1f, dwf %.1f" % distances[-1])
+        print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        ours = (time.perf_counter() - start) / (len(files) - 1)
+
+        reference = load_file(files[0])
+        generator = torch.Generator().manual_seed(0)
+        theirs = []
+        for file in files[1 : int(compared) + 1]:
+            network = load_file(file)
+            start = time.perf_counter()
+            permutations, sweeps = matching(reference, network, groups, generator)
+            theirs.append(time.perf_counter() - start)
+            before, found, own = (
+                distance(reference, network, groups, identity),
+                distance(reference, network, groups, permutations),
+                distance(reference, load_file(aligned / file.name), groups, identity),
+            )
+            print(f"{file.name}: PyTorch {theirs[-1]:.1f} s, {sweeps or '?'} sweeps; squared "
+                  f"distance before {before:.1f}, PyTorch {found:.1f}, dwf {own:.1f}", flush=True)
     mean = sum(theirs) / len(theirs)
-    print(f"a network: dwf {ours:.2f} s with reading, verification and writing (of {count}), "
-          f"PyTorch {mean:.2f} s (of {compared}): {mean / ours:.1f}x")
+    print(f"a network: dwf {ours:.2f} s with reading, verification and writing (of {len(files)}), "
+          f"PyTorch {mean:.2f} s (of {len(theirs)}): {mean / ours:.1f}x")
 
 
-def assignment():
-    """The 3072-wide problem of a transformer's hidden layer; in one run with ours."""
+def assign(units=3072, length=768, rounds=3):
+    """The hidden layer of BERT-base or ViT-B: both solvers in one run, the best of a few."""
     generator = numpy.random.default_rng(0)
-    a, b = generator.standard_normal((2, 3072, 768), dtype=numpy.float32)
+    a, b = generator.standard_normal((2, units, length), dtype=numpy.float32)
+    noisy = a[generator.permutation(units)] + 2 * b
+    line = generator.random((2, units), dtype=numpy.float32)
     problems = {
-        "uniform": generator.random((3072, 3072), dtype=numpy.float32),
-        "inner products": -(a @ b.T),
+        "uniform": generator.random((units, units), dtype=numpy.float32),
+        "inner products of independent vectors": -(a @ b.T),
+        "inner products with a noisy copy": -(a @ noisy.T),
+        "ten values, so many ties": generator.integers(10, size=(units, units)).astype("float32"),
+        "products of two numbers": numpy.outer(*line),
     }
     bench = ["cargo", "bench", "--quiet", "-p", "dwf-trainer", "--bench", "assignment", "--"]
     for kind, costs in problems.items():
-        with tempfile.NamedTemporaryFile(suffix=".f32") as file:
-            costs.tofile(file.name)
+        seconds = []
+        for _ in range(rounds):
             start = time.perf_counter()
             rows, columns = linear_sum_assignment(costs)
-            scipy = time.perf_counter() - start
-            total = float(costs[rows, columns].astype(numpy.float64).sum())
-            print(f"{kind}: SciPy {scipy:.3f} s, total {total:.3f}; dwf", end=" ", flush=True)
-            subprocess.run([*bench, file.name], check=True, cwd=HERE.parent)
+            seconds.append(time.perf_counter() - start)
+        total = float(costs[rows, columns].astype(numpy.float64).sum())
+        with tempfile.NamedTemporaryFile(suffix=".f32") as file:
+            costs.tofile(file.name)
+            run = subprocess.run([*bench, file.name], check=True, cwd=HERE.parent,
+                                 capture_output=True, text=True)
+        ours, own = map(float, run.stdout.split())
+        print(f"{kind}: SciPy {min(seconds):.3f} s, total {total:.3f}; dwf {ours:.3f} s, "
+              f"total {own:.3f}: {min(seconds) / ours:.1f}x", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    {"zoo": zoo, "compare": compare, "assign": assign}[sys.argv[1]](*sys.argv[2:])

@@ -1,5 +1,7 @@
 //! The linear assignment problem, solved exactly.
 
+use std::array::from_fn;
+
 /// The permutation with the least total cost: row i takes column `result[i]`.
 ///
 /// `costs` is [n, n] row-major and finite. After R. Jonker and A. Volgenant, "A shortest
@@ -15,6 +17,42 @@ pub fn solve(costs: &[f32], n: usize) -> Vec<usize> {
         costs.iter().all(|cost| cost.is_finite()),
         "the costs are not finite"
     );
+    let columns = assign(costs, n).columns;
+    columns.iter().map(|column| *column as usize).collect()
+}
+
+/// The search when it is done, in the widest instructions of this processor.
+fn assign(costs: &[f32], n: usize) -> Search<'_> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: this processor has it.
+            return unsafe { assign_avx512(costs, n) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { assign_avx2(costs, n) };
+        }
+    }
+    assign_here(costs, n)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn assign_avx512(costs: &[f32], n: usize) -> Search<'_> {
+    assign_here(costs, n)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn assign_avx2(costs: &[f32], n: usize) -> Search<'_> {
+    assign_here(costs, n)
+}
+
+/// Compiled into each of its callers, for their instructions. All give the same bits: no product
+/// and sum becomes one operation.
+#[inline(always)]
+fn assign_here(costs: &[f32], n: usize) -> Search<'_> {
     let mut search = Search::new(costs, n);
     let mut free = search.reduce_columns();
     for _ in 0..ROW_REDUCTIONS {
@@ -24,12 +62,10 @@ pub fn solve(costs: &[f32], n: usize) -> Vec<usize> {
         search.augment(row);
     }
     search
-        .columns
-        .iter()
-        .map(|column| *column as usize)
-        .collect()
 }
 
+/// Columns that are looked at together.
+const LANES: usize = 16;
 const FREE: u32 = u32::MAX;
 /// Rounds of row reduction; the original has two, and a third no longer pays.
 const ROW_REDUCTIONS: usize = 2;
@@ -47,10 +83,10 @@ struct Search<'a> {
     columns: Vec<u32>,
     /// Column to row, or `FREE`.
     rows: Vec<u32>,
-    /// Length of the shortest known path to each column.
+    /// Length of the shortest known path to each column; infinite once it is final.
     distances: Vec<f64>,
-    /// Infinite for columns whose distance is final, else 0.
-    settled: Vec<f64>,
+    /// The duals, or minus infinity for columns whose distance is final: no path leads there again.
+    prices: Vec<f64>,
     /// The row before each column on that path.
     parents: Vec<u32>,
 }
@@ -64,7 +100,7 @@ impl<'a> Search<'a> {
             columns: vec![FREE; n],
             rows: vec![FREE; n],
             distances: vec![0.0; n],
-            settled: vec![0.0; n],
+            prices: vec![0.0; n],
             parents: vec![0; n],
         }
     }
@@ -74,6 +110,7 @@ impl<'a> Search<'a> {
     }
 
     /// Gives columns to the rows where they are cheapest, and returns the rows without one.
+    #[inline(always)]
     fn reduce_columns(&mut self) -> Vec<u32> {
         let n = self.n;
         let mut cheapest = vec![f32::INFINITY; n];
@@ -109,8 +146,8 @@ impl<'a> Search<'a> {
     }
 
     /// Least and second least reduced cost of a row, with their columns.
+    #[inline(always)]
     fn two_cheapest(&self, row: u32) -> (f64, f64, usize, usize) {
-        const LANES: usize = 16;
         let (costs, duals) = (self.row(row), &self.duals[..]);
         let (mut first, mut second) = ([f64::INFINITY; LANES], [f64::INFINITY; LANES]);
         let (mut place, mut next) = ([0u32; LANES], [0u32; LANES]);
@@ -155,6 +192,7 @@ impl<'a> Search<'a> {
     /// Gives each free row its cheapest column and raises that column's price until the row is
     /// indifferent to its second; whoever had it looks for another at once, or, where there was
     /// nothing to raise, in the next round.
+    #[inline(always)]
     fn reduce_rows(&mut self, free: Vec<u32>) -> Vec<u32> {
         let mut later = Vec::new();
         let mut pending: Vec<u32> = free.into_iter().rev().collect();
@@ -187,53 +225,86 @@ impl<'a> Search<'a> {
     }
 
     /// Assigns one more row along the shortest path to a free column.
+    #[inline(always)]
     fn augment(&mut self, start: u32) {
         self.distances.fill(f64::INFINITY);
-        self.settled.fill(0.0);
+        self.prices.copy_from_slice(&self.duals);
         let mut reached = Vec::new();
         let (mut row, mut base) = (start, 0.0);
         let (sink, length) = loop {
-            let (column, distance) = self.relax(row, base);
+            let distance = self.relax(row, base);
+            let column = self.nearest(distance);
             if self.rows[column] == FREE {
                 break (column, distance);
             }
-            self.settled[column] = f64::INFINITY;
-            reached.push(column);
+            reached.push((column, distance));
+            self.distances[column] = f64::INFINITY;
+            self.prices[column] = f64::NEG_INFINITY;
             row = self.rows[column];
             base = distance - (f64::from(self.row(row)[column]) - self.duals[column]);
         };
-        for column in reached {
-            self.duals[column] += self.distances[column] - length;
+        for (column, distance) in reached {
+            self.duals[column] += distance - length;
         }
         self.flip(start, sink as u32);
     }
 
-    /// Shortens the paths to the columns that are not settled, through `row`, and returns the
-    /// nearest of them with its distance. `base` is what the path costs up to the row.
-    fn relax(&mut self, row: u32, base: f64) -> (usize, f64) {
-        const LANES: usize = 16;
-        let costs = self.row(row);
+    /// Shortens the paths to all columns through `row`, and returns the length of the shortest to
+    /// one that is not final. `base` is what the path costs up to the row.
+    #[inline(always)]
+    fn relax(&mut self, row: u32, base: f64) -> f64 {
+        let (costs, last_costs) = self.row(row).as_chunks::<LANES>();
+        let (prices, last_prices) = self.prices.as_chunks::<LANES>();
+        let (distances, last_distances) = self.distances.as_chunks_mut::<LANES>();
+        let (parents, last_parents) = self.parents.as_chunks_mut::<LANES>();
         let mut least = [f64::INFINITY; LANES];
-        let columns = costs
-            .chunks(LANES)
-            .zip(self.duals.chunks(LANES))
-            .zip(self.settled.chunks(LANES))
-            .zip(self.distances.chunks_mut(LANES))
-            .zip(self.parents.chunks_mut(LANES));
-        for ((((costs, duals), settled), distances), parents) in columns {
-            for i in 0..costs.len() {
-                let length = base + f64::from(costs[i]) - duals[i] + settled[i];
-                let shorter = length < distances[i];
-                distances[i] = if shorter { length } else { distances[i] };
-                parents[i] = if shorter { row } else { parents[i] };
-                let open = distances[i] + settled[i];
-                least[i] = if open < least[i] { open } else { least[i] };
+        let columns = costs.iter().zip(prices).zip(distances).zip(parents);
+        // One thing after the other for all lanes, or the compiler takes them one by one.
+        for (((costs, prices), distances), parents) in columns {
+            let lengths: [f64; LANES] = from_fn(|i| base + f64::from(costs[i]) - prices[i]);
+            let shorter: [u32; LANES] = from_fn(|i| mask(lengths[i] < distances[i]));
+            *parents = from_fn(|i| row & shorter[i] | parents[i] & !shorter[i]);
+            *distances = from_fn(|i| lesser(lengths[i], distances[i]));
+            least = from_fn(|i| lesser(distances[i], least[i]));
+        }
+        let mut least = least.into_iter().fold(f64::INFINITY, lesser);
+        let columns = last_costs.iter().zip(last_prices);
+        let columns = columns.zip(last_distances).zip(last_parents);
+        for (((cost, price), distance), parent) in columns {
+            let length = base + f64::from(*cost) - price;
+            if length < *distance {
+                (*distance, *parent) = (length, row);
+            }
+            least = lesser(*distance, least);
+        }
+        least
+    }
+
+    /// A column at this distance, which is the least: of several a free one, which ends the path.
+    /// Ties would else be followed to the last.
+    #[inline(always)]
+    fn nearest(&self, distance: f64) -> usize {
+        const BLOCK: usize = 64;
+        let mut found = None;
+        for (block, distances) in self.distances.chunks(BLOCK).enumerate() {
+            // Without a branch for each, as few blocks have any.
+            let hit = distances
+                .iter()
+                .fold(false, |hit, d| hit | (*d <= distance));
+            if !hit {
+                continue;
+            }
+            for (i, own) in distances.iter().enumerate() {
+                let column = block * BLOCK + i;
+                if *own <= distance {
+                    if self.rows[column] == FREE {
+                        return column;
+                    }
+                    found.get_or_insert(column);
+                }
             }
         }
-        let least = least.into_iter().fold(f64::INFINITY, f64::min);
-        let nearest = |(distance, settled): (&f64, &f64)| distance + settled <= least;
-        let column = self.distances.iter().zip(&self.settled).position(nearest);
-        (column.expect("a column is open"), least)
+        found.expect("a column is open")
     }
 
     /// Flips the assignments along the path from `start` to `sink`.
@@ -248,6 +319,18 @@ impl<'a> Search<'a> {
             }
         }
     }
+}
+
+/// All bits or none.
+#[inline(always)]
+fn mask(condition: bool) -> u32 {
+    u32::from(condition).wrapping_neg()
+}
+
+/// The minimum of numbers, which f64::min finds for NaN too, and slower.
+#[inline(always)]
+fn lesser(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
 }
 
 #[cfg(test)]
@@ -303,6 +386,33 @@ mod tests {
             assert_permutation(&columns);
             // Sums of at most 7 f32 values, in f64 but in another order.
             assert!((total(&costs, n, &columns) - brute_force(&costs, n)).abs() < 1e-9);
+        }
+    }
+
+    /// Optimal by the duals: no column would be cheaper for any row than its own.
+    #[test]
+    fn duals_prove_what_is_found_whatever_the_instructions() {
+        let mut random = Random::new(3, 0);
+        for n in [1, 15, 16, 17, 33, 150, 257] {
+            for values in [0, 1, 2, 10] {
+                let mut costs = vec![0.0; n * n];
+                random.fill_normal(&mut costs);
+                if values > 0 {
+                    // Few values: many ties.
+                    let integer =
+                        |cost: &mut f32| *cost = (*cost * 100.0).abs().round() % values as f32;
+                    costs.iter_mut().for_each(integer);
+                }
+                let search = assign(&costs, n);
+                let columns: Vec<usize> = search.columns.iter().map(|c| *c as usize).collect();
+                assert_permutation(&columns);
+                for (row, own) in costs.chunks_exact(n).zip(&columns) {
+                    let reduced = |column: usize| f64::from(row[column]) - search.duals[column];
+                    let cheaper = (0..n).find(|column| reduced(*column) < reduced(*own) - 1e-9);
+                    assert_eq!(cheaper, None, "{n} units, {values} values");
+                }
+                assert_eq!(assign_here(&costs, n).columns, search.columns);
+            }
         }
     }
 
