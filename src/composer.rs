@@ -2,7 +2,10 @@
 
 use crate::{
     artifact::{Float, View},
-    onnx::{LOCATION_EXTERNAL, NodeProto, StringStringEntryProto, TensorProto, data_type},
+    onnx::{
+        AttributeProto, LOCATION_EXTERNAL, NodeProto, StringStringEntryProto, TensorProto,
+        attribute_type, data_type,
+    },
     velocity::cast,
 };
 
@@ -26,6 +29,20 @@ impl Composer {
             ..Default::default()
         });
         name
+    }
+
+    /// Matrices side by side.
+    pub(crate) fn concat_columns(&mut self, parts: &[String]) -> String {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let joined = self.node("Concat", &parts);
+        let last = self.nodes.last_mut().expect("just made");
+        last.attribute.push(AttributeProto {
+            name: Some("axis".into()),
+            i: Some(1),
+            r#type: Some(attribute_type::INT),
+            ..Default::default()
+        });
+        joined
     }
 
     /// A value in another type.

@@ -90,7 +90,7 @@ impl Decoder {
                 let start = panel * width;
                 let columns = width.min(weights - start);
                 batch.panel(start, columns, scratch, &mut |row, values| {
-                    if !writer.write(first_row + row, start, values) {
+                    if !writer.write_decoded(first_row + row, start, values) {
                         failed.fetch_min(row, Ordering::Relaxed);
                     }
                 });

@@ -7,8 +7,8 @@ use crate::{
     evaluator::{Evaluator, Features, Network},
     guidance::{Guide, Guided, unconditional_row},
     memory::zeros,
+    metadata::Source,
     model::Model,
-    noise,
     ode::{self, Solver},
     output::Writer,
     progress::{Callback, Meter},
@@ -52,12 +52,12 @@ impl Lane {
             call,
             features,
             first,
-            source_std,
+            source,
             meter,
         } = *work;
         let latent = self.evaluator.latent();
         for (row, state) in (first..).zip(state.chunks_exact_mut(latent)) {
-            noise::fill(call.seed, call.index(row), source_std, state);
+            source.fill(call.seed, call.index(row), state);
         }
         let mut velocity = Guided {
             evaluator: &mut self.evaluator,
@@ -71,7 +71,7 @@ impl Lane {
         ode::integrate(
             &mut velocity,
             &call.solver,
-            source_std,
+            source.std,
             latent,
             state,
             &mut self.workspace,
@@ -90,7 +90,7 @@ pub(crate) struct Work<'a, 'c> {
     pub(crate) features: &'a Features,
     /// The first network, counted within the call.
     pub(crate) first: usize,
-    pub(crate) source_std: f64,
+    pub(crate) source: Source,
     pub(crate) meter: &'a Meter,
 }
 

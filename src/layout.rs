@@ -1,6 +1,6 @@
 //! The target network's tensors and their places in the flat weight vector.
 
-use std::{collections::HashSet, ops::Range};
+use std::{collections::HashSet, iter, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,23 @@ pub enum TensorKind {
     Buffer = 1,
 }
 
+/// How a tensor's values come from what the basis gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transform {
+    /// They are what it gives.
+    #[default]
+    None,
+    /// It gives their natural logarithms: for what must be positive, a running variance say.
+    Log,
+}
+
+impl Transform {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// One tensor of the target network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +84,9 @@ pub struct TensorSpec {
     /// Parameter or buffer.
     #[serde(default)]
     pub kind: TensorKind,
+    /// How its values come from what the basis gives.
+    #[serde(default, skip_serializing_if = "Transform::is_none")]
+    pub transform: Transform,
 }
 
 impl TensorSpec {
@@ -86,10 +106,12 @@ impl TensorSpec {
 pub struct Layout {
     tensors: Vec<TensorSpec>,
     len: usize,
+    /// Stretches of which the basis gives the logarithm, in order; those that touch are one.
+    logs: Vec<Range<usize>>,
 }
 
 impl Layout {
-    /// Lays tensors (name, shape, type, kind) end to end in the order given.
+    /// Lays tensors (name, shape, type, kind) end to end in the order given, none transformed.
     ///
     /// Errors: BAD_ARTIFACT as for [`Layout::from_specs`].
     pub fn pack(
@@ -105,6 +127,7 @@ impl Layout {
                 dtype,
                 offset,
                 kind,
+                transform: Transform::None,
             });
             offset = offset.saturating_add(count);
         }
@@ -154,7 +177,53 @@ impl Layout {
             }
             len = end;
         }
-        Ok(Self { tensors, len })
+        let logs = logs(&tensors);
+        Ok(Self { tensors, len, logs })
+    }
+
+    /// The same with a transform of those tensors that `which` chooses.
+    pub fn transformed(
+        mut self,
+        transform: Transform,
+        which: impl Fn(&TensorSpec) -> bool,
+    ) -> Self {
+        for tensor in self.tensors.iter_mut().filter(|tensor| which(tensor)) {
+            tensor.transform = transform;
+        }
+        self.logs = logs(&self.tensors);
+        self
+    }
+
+    /// Whether a tensor is transformed.
+    pub fn is_transformed(&self) -> bool {
+        !self.logs.is_empty()
+    }
+
+    /// The stretches that `columns` of the flat vector fall into, with their transforms.
+    pub fn stretches(
+        &self,
+        columns: Range<usize>,
+    ) -> impl Iterator<Item = (Range<usize>, Transform)> {
+        let first = self.logs.partition_point(|log| log.end <= columns.start);
+        let mut logs = self.logs[first..].iter().peekable();
+        let mut at = columns.start;
+        iter::from_fn(move || {
+            if at >= columns.end {
+                return None;
+            }
+            let (end, transform) = match logs.peek() {
+                Some(log) if log.start <= at => {
+                    let end = log.end;
+                    logs.next();
+                    (end, Transform::Log)
+                }
+                Some(log) => (log.start, Transform::None),
+                None => (columns.end, Transform::None),
+            };
+            let stretch = at..end.min(columns.end);
+            at = stretch.end;
+            Some((stretch, transform))
+        })
     }
 
     /// The tensors in the order of their offsets.
@@ -172,6 +241,19 @@ impl Layout {
     pub fn get(&self, name: &str) -> Option<&TensorSpec> {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
+}
+
+/// Where the tensors of logarithms lie, joined where they touch.
+fn logs(tensors: &[TensorSpec]) -> Vec<Range<usize>> {
+    let mut logs: Vec<Range<usize>> = Vec::new();
+    for tensor in tensors.iter().filter(|t| t.transform == Transform::Log) {
+        let range = tensor.range();
+        match logs.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => logs.push(range),
+        }
+    }
+    logs
 }
 
 /// Product of the dimensions, unless it overflows.

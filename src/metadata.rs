@@ -10,12 +10,16 @@ use crate::{
     error::{Error, Result, Status},
     layout::{Layout, TensorSpec},
     limits::MAX_METADATA_BYTES,
+    noise,
     ode::{DEFAULT_TOLERANCE, Grid, Method, Solver},
     onnx::StringStringEntryProto,
 };
 
-/// The format version this library writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest format version that this library reads. It writes the oldest that can say what there
+/// is to say, so that earlier versions of it read what they can.
+///
+/// 1: the first. 2: transforms of tensors, and uniform sources.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The key, in the sidecar's own metadata and in the `.onnx`, by which a pair knows each other.
 pub const PAIR_KEY: &str = "dwf.pair";
@@ -43,7 +47,7 @@ pub enum BasisKind {
     Linear = 3,
 }
 
-/// The distribution that trajectories start from: a centred normal, independent a coordinate.
+/// The distribution that trajectories start from: centred, independent a coordinate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -59,6 +63,18 @@ pub struct Source {
 pub enum Distribution {
     /// Gaussian.
     Normal,
+    /// Uniform between plus and minus std sqrt(3): without tails.
+    Uniform,
+}
+
+impl Source {
+    /// Fills `noise` with where network `index` of `seed` starts.
+    pub fn fill(&self, seed: u64, index: u64, noise: &mut [f32]) {
+        match self.distribution {
+            Distribution::Normal => noise::fill(seed, index, self.std, noise),
+            Distribution::Uniform => noise::fill_uniform(seed, index, self.std, noise),
+        }
+    }
 }
 
 /// The solver that the trainer chose for this flow, and its measured error.
@@ -117,7 +133,7 @@ impl Metadata {
     /// The metadata as ONNX `metadata_props`.
     pub fn to_props(&self) -> Vec<StringStringEntryProto> {
         let mut props = vec![
-            ("dwf.format", FORMAT_VERSION.to_string()),
+            ("dwf.format", self.format_version().to_string()),
             ("dwf.layout", json(self.layout.tensors())),
             ("dwf.basis", json(&self.basis)),
             ("dwf.source", json(&self.source)),
@@ -144,7 +160,7 @@ impl Metadata {
     pub fn from_props(props: &[StringStringEntryProto]) -> Result<Self> {
         check_size(props)?;
         let props = Props(props);
-        check_format(props.text("dwf.format")?)?;
+        let version = check_format(props.text("dwf.format")?)?;
         let tensors: Vec<TensorSpec> = props.json("dwf.layout")?;
         let metadata = Self {
             layout: Layout::from_specs(tensors).map_err(|e| e.at("metadata dwf.layout"))?,
@@ -158,7 +174,21 @@ impl Metadata {
             quality: props.json("dwf.quality")?,
         };
         metadata.check()?;
+        let needed = metadata.format_version();
+        if version < needed {
+            return Err(Error::artifact(format!(
+                "metadata dwf.format is {version}, but transforms of tensors and uniform sources \
+                 take {needed}"
+            )));
+        }
         Ok(metadata)
+    }
+
+    /// The first format version that can say all this.
+    fn format_version(&self) -> u32 {
+        let first =
+            !self.layout.is_transformed() && self.source.distribution == Distribution::Normal;
+        if first { 1 } else { 2 }
     }
 
     fn check(&self) -> Result<()> {
@@ -197,7 +227,7 @@ fn default_tolerance() -> f64 {
     DEFAULT_TOLERANCE
 }
 
-fn check_format(text: &str) -> Result<()> {
+fn check_format(text: &str) -> Result<u32> {
     let version: u32 = text.parse().map_err(|_| {
         Error::artifact(format!(
             "metadata dwf.format is '{}', not a version number",
@@ -205,7 +235,7 @@ fn check_format(text: &str) -> Result<()> {
         ))
     })?;
     match version {
-        1..=FORMAT_VERSION => Ok(()),
+        1..=FORMAT_VERSION => Ok(version),
         0 => Err(Error::artifact(
             "metadata dwf.format is 0; versions start at 1",
         )),

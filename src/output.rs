@@ -7,7 +7,7 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 use crate::{
     device::Space,
     error::{Error, Result, Status},
-    layout::{DType, Layout},
+    layout::{DType, Layout, Transform},
 };
 
 /// Memory for generated networks, borrowed from the caller.
@@ -272,6 +272,34 @@ impl Writer<'_> {
             // SAFETY: `stretches` leads to memory that `check` has found large enough.
             finite &= unsafe { self.convert(to, &values[part]) };
         });
+        finite
+    }
+
+    /// Writes what a basis gives for elements from `start` of network `row`, as
+    /// [`Writer::write`]: exponentials of what are logarithms.
+    pub(crate) fn write_decoded(&self, row: usize, start: usize, values: &[f32]) -> bool {
+        let mut finite = true;
+        for (columns, transform) in self.layout.stretches(start..start + values.len()) {
+            let part = &values[columns.start - start..columns.end - start];
+            finite &= match transform {
+                Transform::None => self.write(row, columns.start, part),
+                Transform::Log => self.write_exponentials(row, columns.start, part),
+            };
+        }
+        finite
+    }
+
+    fn write_exponentials(&self, row: usize, start: usize, logarithms: &[f32]) -> bool {
+        let mut finite = true;
+        let mut values = [0f32; 64];
+        for (i, part) in logarithms.chunks(values.len()).enumerate() {
+            let at = start + i * values.len();
+            let values = &mut values[..part.len()];
+            for (value, log) in values.iter_mut().zip(part) {
+                *value = libm::expf(*log);
+            }
+            finite &= self.write(row, at, values);
+        }
         finite
     }
 

@@ -3,12 +3,14 @@
 
 use std::{ops::Range, sync::Arc};
 
+use half::f16;
+
 use crate::{
-    artifact::{Basis, View},
+    artifact::{Basis, Float, View},
     composer::{Composer, onnx_type},
     device::{Block, Buffer, Space, Staging},
     error::Result,
-    layout::DType,
+    layout::{DType, Layout, Transform},
     metadata::basis_tensor,
     model::Model,
     onnx::{GraphProto, ValueInfoProto, data_type},
@@ -22,6 +24,9 @@ use crate::{
 /// one of its weights is not finite in the output's type.
 const CHECK: &str = "check";
 
+/// Input of the decoding graph: one where the basis gives a logarithm, else zero.
+const LOGS: &str = "logs";
+
 /// Most elements of a panel's output; its staging memory is four times as many bytes.
 const OUTPUT: usize = 4 << 20;
 
@@ -34,10 +39,11 @@ const STAGED: usize = 8 << 20;
 /// Parts of a panel begin at multiples of this.
 const ALIGNMENT: usize = 256;
 
-/// A tensor of the basis that is cut into panels: [rows, weights].
+/// A tensor that is cut into panels: [rows, weights].
 struct Source {
     name: &'static str,
-    view: View,
+    /// Where it lies in the sidecar; `None` for [`LOGS`], which the layout tells.
+    view: Option<View>,
     rows: usize,
     /// Whether ONNX has it as one dimension instead of two.
     vector: bool,
@@ -247,7 +253,7 @@ impl Panels {
             let latent = self.model.latent();
             binding.input(LATENTS, Tensor::new(latents, DType::F32, &[rows, latent]))?;
             for source in &self.sources {
-                let dtype = source.view.float.dtype();
+                let dtype = source.float().dtype();
                 let shape = source.shape(columns);
                 binding.input(source.name, Tensor::new(at, dtype, source.dims(&shape)))?;
                 at = at.wrapping_add(source.size(columns));
@@ -345,6 +351,10 @@ impl Shape {
 }
 
 impl Source {
+    fn float(&self) -> Float {
+        self.view.as_ref().map_or(Float::F16, |view| view.float)
+    }
+
     fn shape(&self, columns: usize) -> [usize; 2] {
         [self.rows, columns]
     }
@@ -356,7 +366,7 @@ impl Source {
 
     /// Bytes of `columns` columns, padded.
     fn size(&self, columns: usize) -> usize {
-        (self.rows * columns * self.view.float.size()).next_multiple_of(ALIGNMENT)
+        (self.rows * columns * self.float().size()).next_multiple_of(ALIGNMENT)
     }
 }
 
@@ -367,11 +377,11 @@ fn size(sources: &[Source], columns: usize) -> usize {
 fn sources(model: &Model) -> Vec<Source> {
     let vector = |name, view: &View| Source {
         name,
-        view: view.clone(),
+        view: Some(view.clone()),
         rows: 1,
         vector: true,
     };
-    match model.basis() {
+    let mut sources = match model.basis() {
         Basis::Identity => Vec::new(),
         Basis::Diagonal { mean, scale } => vec![
             vector(basis_tensor::SCALE, scale),
@@ -387,7 +397,16 @@ fn sources(model: &Model) -> Vec<Source> {
             };
             vec![components, vector(basis_tensor::MEAN, mean)]
         }
+    };
+    if model.metadata().layout.is_transformed() {
+        sources.push(Source {
+            name: LOGS,
+            view: None,
+            rows: 1,
+            vector: true,
+        });
     }
+    sources
 }
 
 /// Bytes on their way to a device through staging memory.
@@ -412,16 +431,37 @@ impl<'a> Upload<'a> {
     fn panel(&mut self, model: &Model, sources: &[Source], columns: Range<usize>) -> Result<()> {
         let weights = model.metadata().layout.len();
         for source in sources {
-            let bytes = &model.sidecar()[source.view.bytes.clone()];
-            let size = source.view.float.size();
-            for row in 0..source.rows {
-                let row = row * weights;
-                self.push(&bytes[(row + columns.start) * size..(row + columns.end) * size])?;
+            let size = source.float().size();
+            match &source.view {
+                Some(view) => {
+                    let bytes = &model.sidecar()[view.bytes.clone()];
+                    for row in 0..source.rows {
+                        let row = row * weights;
+                        self.push(
+                            &bytes[(row + columns.start) * size..(row + columns.end) * size],
+                        )?;
+                    }
+                }
+                None => self.logs(&model.metadata().layout, columns.clone())?,
             }
             let sent = source.rows * columns.len() * size;
             self.push(&[0; ALIGNMENT][..source.size(columns.len()) - sent])?;
         }
         self.flush()
+    }
+
+    fn logs(&mut self, layout: &Layout, columns: Range<usize>) -> Result<()> {
+        for (stretch, transform) in layout.stretches(columns) {
+            let row = match transform {
+                Transform::None => [f16::ZERO; 256],
+                Transform::Log => [f16::ONE; 256],
+            };
+            for start in stretch.clone().step_by(row.len()) {
+                let count = row.len().min(stretch.end - start);
+                self.push(bytemuck::cast_slice(&row[..count]))?;
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -458,9 +498,9 @@ fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto
     let mut composer = Composer::default();
     let names: Vec<String> = sources
         .iter()
-        .map(|source| composer.single(source.name, source.view.float))
+        .filter_map(|source| Some(composer.single(source.name, source.view.as_ref()?.float)))
         .collect();
-    let weights = match (model.basis(), &names[..]) {
+    let decoded = match (model.basis(), &names[..]) {
         (Basis::Diagonal { .. }, [scale, mean]) => {
             let scaled = composer.node("Mul", &[LATENTS, scale]);
             composer.node("Add", &[&scaled, mean])
@@ -473,6 +513,14 @@ fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto
             composer.node("Gemm", &[&scaled, components, mean])
         }
         _ => composer.node("Identity", &[LATENTS]),
+    };
+    let weights = match model.metadata().layout.is_transformed() {
+        true => {
+            let logs = composer.cast(LOGS, data_type::BOOL);
+            let exponentials = composer.node("Exp", &[&decoded]);
+            composer.node("Where", &[&logs, &exponentials, &decoded])
+        }
+        false => decoded,
     };
     let (element, half) = match goal {
         None | Some(DType::F32) => (data_type::FLOAT, false),
@@ -505,11 +553,7 @@ fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto
     let mut input = vec![matrix(LATENTS, data_type::FLOAT, Ok(model.latent()))];
     input.extend(sources.iter().map(|source| {
         let shape = [Ok(source.rows), Err("columns")];
-        ValueInfoProto::tensor(
-            source.name,
-            onnx_type(source.view.float),
-            source.dims(&shape),
-        )
+        ValueInfoProto::tensor(source.name, onnx_type(source.float()), source.dims(&shape))
     }));
     GraphProto {
         node: composer.nodes,

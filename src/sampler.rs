@@ -17,7 +17,6 @@ use crate::{
     lane::{Call, LEFT_FINITE, Lane, Work},
     log::{self, Level},
     model::Model,
-    noise,
     ode::Solver,
     output::Output,
     progress::{Callback, Meter},
@@ -257,11 +256,11 @@ impl Sampler {
 
     /// Integrates as one graph on the device, if there is one and the solver's steps are known.
     fn replay(&mut self, call: &Call, rows: &Range<usize>) -> Result<bool> {
-        let source_std = self.model.metadata().source.std;
+        let source = self.model.metadata().source;
         match &mut self.decoding {
             Decoding::Device(resident) if resident.unrolls(&call.solver) => {
                 let noise = |row: usize, to: &mut [f32]| {
-                    noise::fill(call.seed, call.index(rows.start + row), source_std, to);
+                    source.fill(call.seed, call.index(rows.start + row), to);
                 };
                 let (solver, guide) = (&call.solver, &call.guide);
                 resident.integrate(solver, &self.features, guide, rows.clone(), noise)?;
@@ -282,14 +281,14 @@ impl Sampler {
         let share = self.share(rows.len());
         let latent = self.model.latent();
         let state = &mut self.state[..rows.len() * latent];
-        let source_std = self.model.metadata().source.std;
+        let source = self.model.metadata().source;
         let features = &self.features;
         let integrate = |i: usize, lane: &mut Lane, state: &mut [f32], callback| {
             let work = Work {
                 call,
                 features,
                 first: rows.start + i * share,
-                source_std,
+                source,
                 meter,
             };
             meter.record(work.first, lane.integrate(&work, state, callback));

@@ -9,6 +9,7 @@ use crate::{
     composer::Composer,
     error::{Error, Result, Status},
     evaluator::Features,
+    layout::{Layout, Transform},
     metadata::basis_tensor,
     model::Model,
     ode::{Method, Solver, stage_time},
@@ -381,5 +382,25 @@ fn decode(composer: &mut Composer, model: &Model, state: &str, sidecar_name: &st
             composer.node("Gemm", &[&scaled, &components, &mean])
         }
     };
+    let layout = &model.metadata().layout;
+    let last = match layout.is_transformed() {
+        true => transform(composer, layout, &last),
+        false => last,
+    };
     composer.name_last(&last, WEIGHTS);
+}
+
+/// The exponentials of what are logarithms among `decoded` [batch, weights].
+fn transform(composer: &mut Composer, layout: &Layout, decoded: &str) -> String {
+    let axis = composer.integers(&[1]);
+    let mut parts = Vec::new();
+    for (columns, transform) in layout.stretches(0..layout.len()) {
+        let bounds = [columns.start, columns.end].map(|column| composer.integers(&[column as i64]));
+        let part = composer.node("Slice", &[decoded, &bounds[0], &bounds[1], &axis]);
+        parts.push(match transform {
+            Transform::None => part,
+            Transform::Log => composer.node("Exp", &[&part]),
+        });
+    }
+    composer.concat_columns(&parts)
 }

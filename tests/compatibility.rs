@@ -31,6 +31,9 @@ fn golden(version: u32) -> PathBuf {
         };
         fixture.solver.method = Method::Heun;
         fixture.solver.grid = Grid::Stretched;
+        if version > 1 {
+            fixture = fixture.with_logs();
+        }
         let path = fixture.write(&folder);
         let networks: Vec<u8> = networks(&path)
             .iter()
@@ -79,6 +82,17 @@ fn artifacts_of_every_format_version() {
                 "v{version}: {found}, {expected}"
             );
         }
+    }
+}
+
+/// What a new version is not needed for is written as the first, which every libdwf reads.
+#[test]
+fn the_oldest_format_that_says_it() {
+    for (fixture, version) in [
+        (Fixture::default(), "1"),
+        (Fixture::default().with_logs(), "2"),
+    ] {
+        assert_eq!(fixture.build().prop("dwf.format"), version);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The source noise: its values are part of what a seed means, so they may never change.
 
-use dwf::noise::fill;
+use dwf::noise::{fill, fill_uniform};
 
 fn noise(seed: u64, index: u64, len: usize) -> Vec<f32> {
     let mut noise = vec![f32::NAN; len];
@@ -31,6 +31,9 @@ fn golden_values() {
     assert_eq!(noise(5, 6, 1000)[998..], [-0.10587925, -0.18568344]);
 }
 
+/// From the second implementation, as above.
+const UNIFORM: [u32; 3] = [0xbf6b0e30, 0x3fbff644, 0xbee456cc];
+
 const MANY: usize = 1 << 20;
 /// Four standard errors of a mean of that many independent values of variance 1.
 const FOUR_SIGMA: f64 = 4.0 / 1024.0;
@@ -56,6 +59,28 @@ fn moments() {
         (tail - expected).abs() < 4.0 * expected.sqrt(),
         "{tail} beyond 4"
     );
+}
+
+/// A uniform variable of variance 1 has moments 0, 1, 0, 9/5, and lies within sqrt(3).
+#[test]
+fn uniform_draws() {
+    let mut noise = vec![0f32; MANY];
+    fill_uniform(1, 2, 1.0, &mut noise);
+    assert!(noise.iter().all(|x| x.abs() <= 3f32.sqrt()));
+    // The powers' own variances: 1, 9/5 - 1, 27/7, 9 - 81/25.
+    for (power, moment, variance) in [
+        (1, 0.0, 1.0),
+        (2, 1.0, 0.8),
+        (3, 0.0, 27.0 / 7.0),
+        (4, 1.8, 5.76),
+    ] {
+        let found = mean(noise.iter().map(|x| f64::from(*x).powi(power)));
+        let bound = FOUR_SIGMA * f64::sqrt(variance);
+        assert!((found - moment).abs() < bound, "moment {power} is {found}");
+    }
+    let mut golden = [0f32; 3];
+    fill_uniform(0, 0, 1.0, &mut golden);
+    assert_eq!(golden.map(f32::to_bits), UNIFORM);
 }
 
 #[test]

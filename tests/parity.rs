@@ -111,6 +111,16 @@ fn every_basis() {
     }
 }
 
+/// Exponentials and a uniform source; for few and for many networks, whose panels go other ways.
+#[test]
+fn logarithms_and_uniform_sources() {
+    for basis in [BasisKind::Identity, BasisKind::Diagonal, BasisKind::Linear] {
+        let case = Case::new(&Fixture::with_basis(basis).with_logs());
+        case.check(0, some(3));
+        case.check(0, some(40));
+    }
+}
+
 #[test]
 fn every_method_and_grid() {
     for source_std in [1.0, 0.01] {

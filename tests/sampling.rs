@@ -220,7 +220,8 @@ fn wide_layout() -> Layout {
 
 #[test]
 fn scattered_tensors_hold_what_rows_hold() {
-    for layout in [common::fixture::small_layout(), wide_layout()] {
+    let logs = Fixture::default().with_logs().layout;
+    for layout in [common::fixture::small_layout(), wide_layout(), logs] {
         let model = model(&Fixture {
             layout: layout.clone(),
             ..Default::default()

@@ -10,7 +10,6 @@ use dwf::{
     Model, SampleOptions, Sampler, Status,
     condition::{Condition, ConditionSchema},
     metadata::BasisKind,
-    noise,
     ode::{Grid, Method, Solver},
     trajectory::{MAX_EVALUATIONS, Precision, compose},
 };
@@ -31,7 +30,7 @@ fn run(environment: &Environment, model: &Model, folder: &Path, graph: &[u8]) ->
     let latent = model.latent();
     let mut rows = vec![0f32; ROWS * latent];
     for (i, row) in rows.chunks_exact_mut(latent).enumerate() {
-        noise::fill(SEED, i as u64, model.metadata().source.std, row);
+        model.metadata().source.fill(SEED, i as u64, row);
     }
     let mut inputs = vec![("noise", Tensor::from_array(([ROWS, latent], rows)).unwrap())];
     if let Some(condition) = &model.metadata().condition {
@@ -74,7 +73,8 @@ fn fixtures() -> Vec<Fixture> {
     let classes = ["a", "b", "c", "d"].map(String::from).to_vec();
     vec![
         Fixture::with_basis(BasisKind::Identity),
-        Fixture::with_basis(BasisKind::Diagonal),
+        Fixture::with_basis(BasisKind::Diagonal).with_logs(),
+        Fixture::default().with_logs(),
         Fixture {
             source_std: 0.1,
             ..Fixture::with_basis(BasisKind::Linear)

@@ -19,7 +19,7 @@ use crate::{
     artifact::Float,
     condition::{Condition, ConditionSchema},
     device::{Block, cuda::Cuda},
-    layout::{DType, Layout, TensorKind},
+    layout::{DType, Layout, TensorKind, Transform},
     metadata::BasisKind,
     ode::{Grid, Method},
     resident::Place,
@@ -150,16 +150,22 @@ fn classes() -> Fixture {
     }
 }
 
-/// A network of `weights` weights in one tensor.
-fn wide(weights: usize) -> Layout {
-    let tensor = ("w".into(), vec![weights], DType::F32, TensorKind::Parameter);
-    Layout::pack([tensor]).unwrap()
+/// A network of `weights` weights in three tensors, the middle one of logarithms: it begins and ends
+/// within panels and covers some.
+fn three(weights: usize) -> Layout {
+    let tensor = |name: &str, count| (name.into(), vec![count], DType::F32, TensorKind::Parameter);
+    let third = weights / 3;
+    let tensors = [("a", third), ("log", third), ("b", weights - 2 * third)];
+    Layout::pack(tensors.map(|(name, count)| tensor(name, count)))
+        .unwrap()
+        .transformed(Transform::Log, |tensor| tensor.name == "log")
 }
 
 #[test]
 fn the_trajectory_as_one_graph() {
     let bases = [BasisKind::Identity, BasisKind::Diagonal, BasisKind::Linear];
     let mut fixtures: Vec<Fixture> = bases.map(Fixture::with_basis).into();
+    fixtures.extend(bases.map(|basis| Fixture::with_basis(basis).with_logs()));
     fixtures.push(Fixture {
         basis_float: Float::F32,
         weight_float: Float::F32,
@@ -270,7 +276,7 @@ fn panels_resident_and_streamed() {
     const WEIGHTS: usize = 400_001;
     for float in [Float::F16, Float::F32] {
         let model = open(&Fixture {
-            layout: wide(WEIGHTS),
+            layout: three(WEIGHTS),
             basis_float: float,
             ..Fixture::default()
         });
@@ -300,7 +306,7 @@ fn panels_resident_and_streamed() {
 /// The caller's memory on the device: every type, rows with a stride, and a pointer a tensor.
 #[test]
 fn output_into_device_memory() {
-    let model = open(&Fixture::default());
+    let model = open(&Fixture::default().with_logs());
     let layout = &model.metadata().layout;
     let place = place(Precision::Single, usize::MAX);
     let mut sampler = try_device(&model, &place, 4).unwrap();

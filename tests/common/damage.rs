@@ -115,8 +115,15 @@ impl Damages {
             Fixture::default(),
             "a newer format",
             Status::Unsupported,
-            &[ONNX, "version 2", "update"],
-            |a| a.set_prop("dwf.format", "2"),
+            &[ONNX, "version 3", "update"],
+            |a| a.set_prop("dwf.format", "3"),
+        );
+        self.add(
+            Fixture::default().with_logs(),
+            "what the format does not have yet",
+            Status::BadArtifact,
+            &[ONNX, "dwf.format is 1", "transforms"],
+            |a| a.set_prop("dwf.format", "1"),
         );
         let upper = |a: &mut Artifact| {
             let upper = a.prop("dwf.sidecar.sha256").to_uppercase();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use dwf::{
     artifact::Float,
     condition::Condition,
-    layout::{DType, Layout, TensorKind},
+    layout::{DType, Layout, TensorKind, Transform},
     metadata::{BasisKind, DefaultSolver, Distribution, Metadata, Source},
     ode::{Grid, Method},
     onnx::{
@@ -45,6 +45,7 @@ pub struct Fixture {
     pub gain: f64,
     pub condition: Option<Condition>,
     pub source_std: f64,
+    pub distribution: Distribution,
     pub solver: DefaultSolver,
 }
 
@@ -63,6 +64,7 @@ impl Default for Fixture {
             gain: 1.0,
             condition: None,
             source_std: 1.0,
+            distribution: Distribution::Normal,
             solver: DefaultSolver {
                 method: Method::Rk4,
                 steps: 8,
@@ -117,6 +119,18 @@ impl Fixture {
         Self {
             basis,
             ..Self::default()
+        }
+    }
+
+    /// With what came with format version 2: a tensor of logarithms, another that touches it, one
+    /// that is a scalar, and a uniform source.
+    pub fn with_logs(self) -> Self {
+        let logs = ["fc1.bias", "norm.running_mean", "temperature"];
+        Self {
+            layout: (self.layout.clone())
+                .transformed(Transform::Log, |tensor| logs.contains(&&*tensor.name)),
+            distribution: Distribution::Uniform,
+            ..self
         }
     }
 
@@ -214,7 +228,7 @@ impl Fixture {
             layout: self.layout.clone(),
             basis: self.basis,
             source: Source {
-                distribution: Distribution::Normal,
+                distribution: self.distribution,
                 std: self.source_std,
             },
             condition: self.condition.clone(),

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::Path};
 
 use dwf::{
     SampleOptions,
+    layout::Transform,
     metadata::{BasisKind, Metadata},
     ode::{Grid, Method, Solver},
     onnx::ModelProto,
@@ -45,15 +46,27 @@ impl Reference {
         let std = self.metadata.source.std;
         let mut noise = vec![0f32; options.count * self.latent];
         for (i, row) in noise.chunks_exact_mut(self.latent).enumerate() {
-            dwf::noise::fill(options.seed, options.first_index + i as u64, std, row);
+            let source = &self.metadata.source;
+            source.fill(options.seed, options.first_index + i as u64, row);
         }
         let noise = noise.into_iter().map(f64::from).collect();
         let solver = options.solver.unwrap_or(self.metadata.solver.solver());
         let latents = integrate(&solver, std, noise, |t, x| self.velocity(options, t, x));
         latents
             .chunks_exact(self.latent)
-            .flat_map(|latent| self.decode(latent))
+            .flat_map(|latent| self.transform(self.decode(latent)))
             .collect()
+    }
+
+    fn transform(&self, mut weights: Vec<f64>) -> Vec<f64> {
+        for tensor in self.metadata.layout.tensors() {
+            if tensor.transform == Transform::Log {
+                for weight in &mut weights[tensor.range()] {
+                    *weight = weight.exp();
+                }
+            }
+        }
+        weights
     }
 
     /// The velocity under the options' conditions and guidance.
