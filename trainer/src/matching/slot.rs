@@ -1,0 +1,118 @@
+//! Where families lie in tensors, and the weights there as rows of their units.
+
+use std::collections::BTreeSet;
+
+use dwf::layout::TensorSpec;
+
+use crate::groups::Groups;
+
+/// A family's units along one axis of one tensor.
+pub(super) struct Slot {
+    pub(super) tensor: usize,
+    pub(super) dim: usize,
+    pub(super) family: usize,
+    /// The places along the axis of every unit, [units, times].
+    pub(super) places: Vec<u32>,
+    pub(super) times: usize,
+    /// Trees of the units along the tensor's other axes.
+    pub(super) others: BTreeSet<usize>,
+}
+
+/// Where every family lies.
+pub(super) fn slots(groups: &Groups) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    for (tensor, units) in groups.tensors().iter().enumerate() {
+        for (dim, along) in units.dims.iter().enumerate() {
+            let Some(along) = along else { continue };
+            let mut places: Vec<Vec<Vec<u32>>> = Vec::new();
+            for (place, unit) in along.iter().enumerate() {
+                if let Some((family, i)) = groups.place(*unit) {
+                    places.resize_with(places.len().max(family + 1), Vec::new);
+                    let units = groups.families()[family].units.len();
+                    places[family].resize(units, Vec::new());
+                    places[family][i].push(place as u32);
+                }
+            }
+            let present = places
+                .into_iter()
+                .enumerate()
+                .filter(|(_, p)| !p.is_empty());
+            slots.extend(present.map(|(family, places)| Slot {
+                tensor,
+                dim,
+                family,
+                times: places[0].len(),
+                places: places.concat(),
+                others: BTreeSet::new(),
+            }));
+        }
+    }
+    slots
+}
+
+/// The units of a slot as rows: [units, times * the rest of the tensor], at some places of another
+/// axis alone if `only` says so.
+pub(super) fn unfold(
+    groups: &Groups,
+    spec: &TensorSpec,
+    slot: &Slot,
+    values: &[f32],
+    only: Option<(usize, &[u32])>,
+    rows: &mut Vec<f32>,
+) {
+    let shape = &spec.shape;
+    let inner: usize = shape[slot.dim + 1..].iter().product();
+    let grouped = groups.tensors()[slot.tensor].groups;
+    if slot.dim == 1 && grouped > 1 {
+        // Places are those of all groups' inputs; each has the rows of its group.
+        let (per_group, within) = (shape[0] / grouped, shape[1]);
+        for place in &slot.places {
+            let (group, place) = (*place as usize / within, *place as usize % within);
+            for row in group * per_group..(group + 1) * per_group {
+                rows.extend(&values[(row * within + place) * inner..][..inner]);
+            }
+        }
+        return;
+    }
+    let outer: usize = shape[..slot.dim].iter().product();
+    let all = |count: usize| (0..count).collect::<Vec<_>>();
+    let whole = 0..inner;
+    let (outers, inners) = match only {
+        None => (all(outer), vec![whole]),
+        Some((dim, places)) if dim < slot.dim => {
+            (chosen(&shape[..slot.dim], dim, places), vec![whole])
+        }
+        Some((dim, places)) => {
+            let after = &shape[slot.dim + 1..];
+            let tail: usize = shape[dim + 1..].iter().product();
+            let at = dim - slot.dim - 1;
+            let heads = chosen(&after[..=at], at, places);
+            let ranges = heads.into_iter().map(|i| i * tail..(i + 1) * tail);
+            (all(outer), ranges.collect())
+        }
+    };
+    let each: usize = inners.iter().map(ExactSizeIterator::len).sum();
+    rows.reserve(slot.places.len() * outers.len() * each);
+    for place in &slot.places {
+        for outer in &outers {
+            let start = (outer * shape[slot.dim] + *place as usize) * inner;
+            for range in &inners {
+                rows.extend(&values[start + range.start..start + range.end]);
+            }
+        }
+    }
+}
+
+/// Row-major places over `shape` whose index along `dim` is one of these.
+fn chosen(shape: &[usize], dim: usize, indices: &[u32]) -> Vec<usize> {
+    let before: usize = shape[..dim].iter().product();
+    let after: usize = shape[dim + 1..].iter().product();
+    let mut places = Vec::with_capacity(before * indices.len() * after);
+    for outer in 0..before {
+        for index in indices {
+            let start = (outer * shape[dim] + *index as usize) * after;
+            places.extend(start..start + after);
+        }
+    }
+    places
+}
