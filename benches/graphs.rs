@@ -1,6 +1,7 @@
 //! What one graph should hold: an evaluation of the velocity network, as the sampler has it, a step
 //! of RK4, or a whole trajectory. The reference network (latent 99, h 512) without a basis, RK4 with
-//! 8 steps, one thread; prints microseconds an evaluation, and of loading.
+//! 8 steps, one thread; prints microseconds an evaluation, and of loading. Below an evaluation of one
+//! network lies the time in which a core reads the network's matrices from its cache.
 //!
 //! usage: cargo bench --bench graphs
 
@@ -8,8 +9,10 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "common/reading.rs"]
+mod reading;
 
-use std::{path::Path, time::Instant};
+use std::{hint::black_box, path::Path, time::Instant};
 
 use common::Fixture;
 use dwf::{
@@ -21,9 +24,13 @@ use dwf::{
 };
 use ort::{environment::Environment, session::Session, value::Tensor};
 use prost::Message;
+use reading::read;
 
 const LATENT: usize = 99;
+const HIDDEN: usize = 512;
 const STEPS: usize = 8;
+/// Numbers in the matrices of an evaluation; the one of time is applied once a grid.
+const MATRICES: usize = 2 * (LATENT * HIDDEN + HIDDEN * HIDDEN / 2);
 
 fn main() {
     let runtime = std::env::var_os("DWF_ONNXRUNTIME").expect(".cargo/config.toml sets it");
@@ -32,7 +39,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let layout = [("w".into(), vec![LATENT], DType::F32, TensorKind::Parameter)];
     let fixture = Fixture {
-        hidden: 512,
+        hidden: HIDDEN,
         layout: Layout::pack(layout).expect("one tensor"),
         ..Fixture::with_basis(BasisKind::Identity)
     };
@@ -46,6 +53,13 @@ fn main() {
     };
     let mut sampler = Sampler::new(&model, &options).expect("a sampler");
     let loading = start.elapsed();
+    let floor = reading_matrices();
+    println!(
+        "{:.2} MB of matrices, read by a core in {:.1} us, {:.0} GB/s",
+        4e-6 * MATRICES as f64,
+        1e6 * floor,
+        4e-9 * MATRICES as f64 / floor
+    );
     let solver = Solver::fixed(Method::Rk4, STEPS, Grid::Uniform);
     for rows in [1, 100] {
         let mut weights = vec![0f32; rows * LATENT];
@@ -105,6 +119,18 @@ fn report(name: &str, rows: usize, seconds: f64, loading: f64) {
         1e6 * seconds / (4 * STEPS) as f64,
         1e3 * loading
     );
+}
+
+/// Seconds in which this core reads as many words as an evaluation, from as near as they fit.
+fn reading_matrices() -> f64 {
+    const TIMES: usize = 100;
+    let words = vec![1u32; MATRICES];
+    let seconds = best(|| {
+        for _ in 0..TIMES {
+            black_box(read(black_box(&words)));
+        }
+    });
+    seconds / TIMES as f64
 }
 
 /// Seconds of the fastest of some runs.
