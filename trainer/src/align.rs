@@ -54,7 +54,10 @@ pub struct Report {
 impl Report {
     /// The part of the squared distance that was only a matter of order.
     pub fn reduction(&self) -> f64 {
-        1.0 - self.after / self.before.max(f64::MIN_POSITIVE)
+        match self.before > 0.0 {
+            true => 1.0 - self.after / self.before,
+            false => 0.0,
+        }
     }
 
     /// For people.

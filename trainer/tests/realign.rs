@@ -9,8 +9,14 @@ use std::{
 };
 
 use common::{answer, assert_says};
-use dwf::{layout::Layout, onnx::ModelProto};
-use dwf_trainer::zoo::Writer;
+use dwf::{
+    layout::Layout,
+    onnx::{
+        AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+        attribute_type, data_type,
+    },
+};
+use dwf_trainer::{checkpoint::Checkpoint, zoo::Writer};
 use prost::Message;
 
 /// A zoo of 8 networks 4-16-3.
@@ -274,6 +280,100 @@ fn an_unknown_operator_is_told_of_and_does_no_harm() {
         &said,
         &["warning: node", "(Atan) is not understood", "verified"],
     );
+}
+
+/// The network of the checkpoints in `tests/checkpoints`: fc1, norm, ReLU, fc2.
+fn write_checkpoints_network(path: &Path) {
+    let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
+        op_type: Some(op.into()),
+        name: Some(output.into()),
+        input: inputs.iter().map(|name| (*name).into()).collect(),
+        output: vec![output.into()],
+        ..Default::default()
+    };
+    let linear = |input: &str, name: &str, output: &str| {
+        let [weight, bias] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
+        let mut gemm = node("Gemm", &[input, &weight, &bias], output);
+        gemm.attribute.push(AttributeProto {
+            name: Some("transB".into()),
+            i: Some(1),
+            r#type: Some(attribute_type::INT),
+            ..Default::default()
+        });
+        gemm
+    };
+    let statistics = ["weight", "bias", "running_mean", "running_var"];
+    let statistics = statistics.map(|part| format!("norm.{part}"));
+    let mut norm = vec!["fc1"];
+    norm.extend(statistics.iter().map(String::as_str));
+    let checkpoint = Checkpoint::open(&pytorch("zip.pt")).unwrap();
+    let tensors = checkpoint.signatures().iter();
+    let value =
+        |name, size| ValueInfoProto::tensor(name, data_type::FLOAT, &[Err("batch"), Ok(size)]);
+    let graph = GraphProto {
+        name: Some("checkpoints".into()),
+        node: vec![
+            linear("x", "fc1", "fc1"),
+            node("BatchNormalization", &norm, "norm"),
+            node("Relu", &["norm"], "relu"),
+            linear("relu", "fc2", "y"),
+        ],
+        initializer: tensors
+            .map(|tensor| TensorProto {
+                name: Some(tensor.name.clone()),
+                data_type: Some(data_type::FLOAT),
+                dims: tensor.shape.iter().map(|dim| *dim as i64).collect(),
+                ..Default::default()
+            })
+            .collect(),
+        input: vec![value("x", 2)],
+        output: vec![value("y", 2)],
+        ..Default::default()
+    };
+    fs::write(
+        path,
+        ModelProto::opset20(graph, "test", "1").encode_to_vec(),
+    )
+    .unwrap();
+}
+
+fn pytorch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/checkpoints")
+        .join(name)
+}
+
+/// The same network, saved by PyTorch in several ways: every copy comes out as it went in.
+#[test]
+fn checkpoints_of_pytorch_are_aligned_however_they_were_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir(at.join("zoo")).unwrap();
+    for (i, name) in ["zip.pt", "legacy.pth", "nested.pt", "module.pt"]
+        .iter()
+        .enumerate()
+    {
+        for copy in ["a", "b"] {
+            let to = format!("zoo/{i}{copy}-{name}");
+            fs::copy(pytorch(name), at.join(to)).unwrap();
+        }
+    }
+    write_checkpoints_network(&at.join("zoo/network.onnx"));
+    let (done, said) = answer(at, "align zoo -o new");
+    assert!(done, "{said}");
+    assert_says(&said, &["8 networks, verified", "0.0 % less"]);
+    assert_eq!(common::names(&at.join("new"))[7], "3b-module.safetensors");
+    let original = Checkpoint::open(&pytorch("zip.pt")).unwrap();
+    for name in common::names(&at.join("new")) {
+        let aligned = Checkpoint::open(&at.join("new").join(&name)).unwrap();
+        assert_eq!(aligned.signatures(), original.signatures(), "{name}");
+        for tensor in original.signatures() {
+            let [mut a, mut b] = [0, 1].map(|_| vec![0.0; tensor.shape.iter().product()]);
+            original.read(&tensor.name, &mut a).unwrap();
+            aligned.read(&tensor.name, &mut b).unwrap();
+            assert_eq!(a, b, "{name}: {}", tensor.name);
+        }
+    }
 }
 
 /// Files of finished networks in the work folder, with the times at which they were written.
