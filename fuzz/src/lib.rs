@@ -1,13 +1,20 @@
-//! What the fuzz targets share: the tests' small artifact.
+//! What the fuzz targets share: the tests' small artifact, and reading checkpoints.
 
 #![allow(dead_code, reason = "the tests use more of it")]
 
 #[path = "../../tests/common/artifact.rs"]
 pub mod artifact;
+pub mod checkpoint;
 #[path = "../../tests/common/fixture.rs"]
 pub mod fixture;
 #[path = "../../tests/common/sidecar.rs"]
 pub mod sidecar;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use artifact::Artifact;
 use dwf::{
@@ -16,6 +23,7 @@ use dwf::{
     metadata::BasisKind,
 };
 use fixture::Fixture;
+use tempfile::TempDir;
 
 /// The smallest artifact with everything: a condition, guidance, two tensors, each basis.
 pub fn small(basis: BasisKind) -> Artifact {
@@ -33,4 +41,12 @@ pub fn small(basis: BasisKind) -> Artifact {
         ..Fixture::with_basis(basis)
     }
     .build()
+}
+
+/// A file of these bytes in a folder of this process, in the place of the last one of its name.
+pub fn file(name: impl AsRef<Path>, bytes: &[u8]) -> PathBuf {
+    static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+    let path = FOLDER.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    path
 }

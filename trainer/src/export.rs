@@ -29,6 +29,7 @@ use crate::{
     error::{Result, invalid, io},
     files::{self, Staging},
     latent::Basis,
+    network::model,
     sidecar::{Sidecar, Written, is_sidecar},
     velocity::{Velocity, VelocityTensor},
 };
@@ -198,11 +199,6 @@ fn encode(
         ..model(graph)
     }
     .encode_to_vec()
-}
-
-/// The ONNX file of a graph that the trainer makes.
-pub(crate) fn model(graph: GraphProto) -> ModelProto {
-    ModelProto::opset20(graph, "dwf-trainer", env!("CARGO_PKG_VERSION"))
 }
 
 fn check(velocity: &Velocity, basis: &Basis, about: &About) -> Result<()> {

@@ -21,7 +21,6 @@ use prost::Message;
 pub use crate::checkpoint::Signature;
 use crate::{
     error::{Error, Result, Status, invalid, io},
-    export,
     mlp::Mlp,
 };
 
@@ -110,7 +109,7 @@ impl Network {
             |name, size| ValueInfoProto::tensor(name, data_type::FLOAT, &[Err("batch"), Ok(size)]);
         graph.input = vec![value("x", mlp.inputs())];
         graph.output = vec![value("y", mlp.outputs())];
-        let mut network = Self::of(export::model(graph), layout)?;
+        let mut network = Self::of(model(graph), layout)?;
         network.mlp = Some(mlp);
         Ok(network)
     }
@@ -260,6 +259,11 @@ impl Network {
             })
             .collect()
     }
+}
+
+/// The ONNX file of a graph that the trainer makes.
+pub(crate) fn model(graph: GraphProto) -> ModelProto {
+    ModelProto::opset20(graph, "dwf-trainer", env!("CARGO_PKG_VERSION"))
 }
 
 /// An attribute of a node.

@@ -5,7 +5,7 @@ use dwf::onnx::{
     data_type,
 };
 
-use crate::export;
+use crate::network;
 
 use super::{
     Classifier, Positions, Shape, Tensor,
@@ -53,7 +53,7 @@ impl Classifier {
             output: vec![value(OUTPUT, self.shapes[self.shapes.len() - 1])],
             value_info: Vec::new(),
         };
-        export::model(graph)
+        network::model(graph)
     }
 }
 
