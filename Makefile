@@ -6,7 +6,9 @@
 # make header  regenerate include/dwf.h after a change in src/capi
 # make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
 # make fuzz    every fuzzer for 10 minutes; make load: 32 threads for 10 minutes
-# make sanitize  the C programs of the tests under address and undefined-behaviour sanitizers
+# make sanitize, valgrind  the C programs of the tests under sanitizers, under valgrind
+# make tsan, miri  Rust's tests under its nightly tools
+# make reproducible  two builds of libdwf in different folders are the same bytes
 # make gpu-check  all that needs an NVIDIA GPU; see tests/gpu/run
 # make lint    formatting and clippy, as CI runs them
 
@@ -14,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
 .PHONY: demo demo-spawn demo-train test test-aarch64 hosts check-python header bench bench-pytorch \
-	gpu-check gpu-check-files fuzz load sanitize lint clean
+	gpu-check gpu-check-files fuzz load sanitize valgrind tsan miri reproducible lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := build
@@ -25,6 +27,9 @@ CARGO := cargo
 # build burn a second time.
 PACKAGES := libdwf dwf-trainer
 CFLAGS := -std=c99 -O2 -Wall -Wextra
+# With the components miri and rust-src.
+NIGHTLY := +nightly
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 # Programs started from here find the pinned ONNX Runtime; yours can say DWF_ONNXRUNTIME too.
 export DWF_ONNXRUNTIME ?= $(CURDIR)/.ort/libonnxruntime.so
@@ -65,11 +70,12 @@ $(BUILD)/spawn: examples/spawn.c include/dwf.h .ort/libonnxruntime.so FORCE
 .ort/libonnxruntime.so:
 	@.ci/onnxruntime
 
-# The oldest ONNX Runtime that tests run against; pinned for x86-64 only.
-.ort/1.20.1/libonnxruntime.so:
-	@if [ "$$(uname -m)" = x86_64 ]; then .ci/onnxruntime 1.20.1 .ort/1.20.1; fi
+# The oldest and the newest ONNX Runtime that tests run against; pinned for x86-64 only.
+OTHERS := .ort/1.20.1/libonnxruntime.so .ort/1.32.0/libonnxruntime.so
+$(OTHERS): .ort/%/libonnxruntime.so:
+	@if [ "$$(uname -m)" = x86_64 ]; then .ci/onnxruntime $* .ort/$*; fi
 
-test: .ort/libonnxruntime.so .ort/1.20.1/libonnxruntime.so
+test: .ort/libonnxruntime.so $(OTHERS)
 	@rm -rf $(BUILD)/conformance && mkdir -p $(BUILD)
 	@for package in $(PACKAGES); do $(CARGO) test --release -p $$package 2>&1; done \
 		| tee $(BUILD)/test.log
@@ -141,12 +147,41 @@ $(BUILD)/load: tests/c/load.c include/dwf.h FORCE
 		-L$(TARGET)/release -Wl,-rpath,$(abspath $(TARGET)/release) -ldwf -lm
 
 # The C programs of the tests under GCC's address and undefined-behaviour sanitizers. Leaks are not
-# theirs: ONNX Runtime keeps what it has until the process ends. Left out: a test that limits the
-# address space, which the sanitizer needs, and one that only compiles, with clang too.
+# theirs: ONNX Runtime keeps what it has until the process ends. Left out: one that only compiles, with
+# clang too. What limits the address space, which the sanitizer needs, says that it is skipped.
 sanitize: .ort/libonnxruntime.so
 	@DWF_TEST_CFLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=all" \
 		ASAN_OPTIONS=detect_leaks=0 $(CARGO) test --release -p libdwf --test capi \
-		--test conformance -- --skip memory --skip the_header
+		--test conformance -- --skip the_header --show-output
+
+# The same programs under valgrind, leaks included. What it finds in others' code is in
+# tests/valgrind.supp.
+valgrind: .ort/libonnxruntime.so
+	@DWF_TEST_RUNNER="valgrind --quiet --error-exitcode=99 --leak-check=full \
+		--errors-for-leak-kinds=definite --show-leak-kinds=definite \
+		--suppressions=$(CURDIR)/tests/valgrind.supp" DWF_TEST_CFLAGS=-g \
+		$(CARGO) test --release -p libdwf --test capi --test conformance -- \
+		--skip the_header --show-output
+
+# Threads that meet, under the thread sanitizer: the library and Rust's own, not ONNX Runtime.
+tsan: .ort/libonnxruntime.so
+	@RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
+		$(CARGO) $(NIGHTLY) test -Zbuild-std --target $(HOST) --target-dir $(TARGET)/tsan \
+		--release -p libdwf --test threads
+
+# What calls no foreign code: kernels, the list of operators, artifacts in memory, layouts, noise,
+# solvers. Miri's own functions would err by a few last bits at random, like other machines' do.
+miri:
+	@export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-deterministic-floats" && \
+	miri="$(CARGO) $(NIGHTLY) miri test --target-dir $(TARGET)/miri -p libdwf" && \
+	$$miri --lib -- kernel:: graph:: && \
+	$$miri --test artifact -- in_memory fit_the_address_space && \
+	$$miri --test properties -- layouts gaps && \
+	$$miri --test noise -- golden && \
+	$$miri --test ode
+
+reproducible:
+	@.ci/check-reproducible
 
 load: $(BUILD)/load .ort/libonnxruntime.so
 	@$(BUILD)/load $(IRIS)/iris.onnx 32 1000000 600 10000 1

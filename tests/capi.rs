@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use common::{
     Fixture,
     c::{
-        Linkage, Workshop, compiler, executable, header, library_folder, link, root, snippets,
-        sources, succeeds,
+        Linkage, Workshop, compiler, executable, header, instrumented, library_folder, link, root,
+        snippets, sources, succeeds,
     },
     damage,
 };
@@ -154,6 +154,9 @@ fn reload() {
 
 #[test]
 fn memory() {
+    if instrumented("memory, which limits the address space,") {
+        return;
+    }
     let workshop = Workshop::new();
     let huge = Fixture {
         name: "huge",

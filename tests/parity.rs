@@ -299,19 +299,27 @@ fn the_committed_artifact() {
     Case::open(&path).check(0, some(100));
 }
 
-/// All of this again on the oldest ONNX Runtime that is tested, which needs its own process.
+/// All of this again on the oldest and the newest ONNX Runtime that are tested, each of which needs
+/// its own process.
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "pinned for x86-64 only")]
-fn on_an_old_onnx_runtime() {
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ort/1.20.1/libonnxruntime.so");
-    assert!(old.exists(), "`make test` fetches {}", old.display());
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--skip", "on_an_old_onnx_runtime"])
-        .env(dwf::runtime::PATH_VARIABLE, old)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
+fn on_other_onnx_runtimes() {
+    for version in ["1.20.1", "1.32.0"] {
+        let library = format!(".ort/{version}/libonnxruntime.so");
+        let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(library);
+        assert!(
+            library.exists(),
+            "`make test` fetches {}",
+            library.display()
+        );
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--skip", "on_other_onnx_runtimes"])
+            .env(dwf::runtime::PATH_VARIABLE, library)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{version}: {text}");
+    }
 }
 
 /// A local error of 1e-5 a step over tens of steps stays below 1e-3 of the exact solution, here

@@ -17,7 +17,8 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases,
+        // Miri is a thousand times slower.
+        cases: if cfg!(miri) { 4 } else { cases },
         failure_persistence: None,
         ..Default::default()
     }
@@ -91,28 +92,34 @@ proptest! {
     }
 }
 
-/// x' = rate (1 + cos(frequency t) / 5) x, whose solution is known.
+/// Rotations x' = speed (1 + cos(frequency t) / 5) J x of points in planes, whose solutions are known.
+/// Their derivatives of all orders are of one size, and an error along the circle has no part in the
+/// next order of the step: the leading term rules already where it is far above float32's rounding.
 #[derive(Clone, Debug)]
-struct Growth {
-    rates: Vec<f64>,
+struct Rotations {
+    speeds: Vec<f64>,
     frequency: f64,
 }
 
-impl Growth {
+impl Rotations {
     fn evaluate(&self, t: f64, x: &[f32], v: &mut [f32]) {
-        for ((v, x), rate) in v.iter_mut().zip(x).zip(&self.rates) {
-            *v = (rate * (1.0 + (self.frequency * t).cos() / 5.0) * f64::from(*x)) as f32;
+        let planes = v.chunks_exact_mut(2).zip(x.chunks_exact(2));
+        for ((v, x), speed) in planes.zip(&self.speeds) {
+            let speed = speed * (1.0 + (self.frequency * t).cos() / 5.0);
+            v[0] = (-speed * f64::from(x[1])) as f32;
+            v[1] = (speed * f64::from(x[0])) as f32;
         }
     }
 
-    /// x(1) from x(0) = 1.
-    fn exact(&self, rate: f64) -> f64 {
-        (rate * (1.0 + self.frequency.sin() / (5.0 * self.frequency))).exp()
+    /// x(1) from x(0) = (1, 0).
+    fn exact(&self, speed: f64) -> [f64; 2] {
+        let angle = speed * (1.0 + self.frequency.sin() / (5.0 * self.frequency));
+        [angle.cos(), angle.sin()]
     }
 
     /// Root of the summed squared errors at t = 1.
     fn error(&self, method: Method, steps: usize) -> f64 {
-        let mut state = vec![1f32; self.rates.len()];
+        let mut state = [1f32, 0.0].repeat(self.speeds.len());
         let mut velocity = |t: &[f32], x: &[f32], v: &mut [f32]| -> Result<()> {
             self.evaluate(t[0].into(), x, v);
             Ok(())
@@ -128,8 +135,9 @@ impl Growth {
             &mut workspace,
         )
         .unwrap();
-        let errors = state.iter().zip(&self.rates);
-        let squares = errors.map(|(x, rate)| (f64::from(*x) - self.exact(*rate)).powi(2));
+        let exact = self.speeds.iter().flat_map(|speed| self.exact(*speed));
+        let errors = state.iter().zip(exact);
+        let squares = errors.map(|(x, exact)| (f64::from(*x) - exact).powi(2));
         squares.sum::<f64>().sqrt()
     }
 }
@@ -137,22 +145,21 @@ impl Growth {
 proptest! {
     #![proptest_config(cases(64))]
 
-    /// Halving the step divides the error by 2^order: measured within 0.2 of theory, and for the
-    /// fourth order within 0.3. Between steps too long for the leading term and errors that drown
-    /// in float32's rounding there is no room for better on a random field; `ode.rs` has chosen
-    /// ones.
+    /// Halving the step divides the error by 2^order: measured within 0.2 of theory. The smallest
+    /// errors, the fourth order's of 1e-5 and more over eight planes, are a hundred times what
+    /// rounding a state of size 1 sixteen times (6e-8 each) makes of them.
     #[test]
-    fn solvers_have_their_order(rates in vec(1.5f64..2.5, 8), frequency in 1.0f64..3.0) {
-        let field = Growth { rates, frequency };
-        for (method, order, steps, tolerance) in [
-            (Method::Euler, 1.0, 256, 0.2),
-            (Method::Midpoint, 2.0, 64, 0.2),
-            (Method::Heun, 2.0, 64, 0.2),
-            (Method::Rk4, 4.0, 7, 0.3),
+    fn solvers_have_their_order(speeds in vec(1.5f64..2.5, 8), frequency in 1.0f64..3.0) {
+        let field = Rotations { speeds, frequency };
+        for (method, order, steps) in [
+            (Method::Euler, 1.0, 256),
+            (Method::Midpoint, 2.0, 32),
+            (Method::Heun, 2.0, 32),
+            (Method::Rk4, 4.0, 8),
         ] {
             let ratio = field.error(method, steps) / field.error(method, 2 * steps);
             let measured = ratio.log2();
-            prop_assert!((measured - order).abs() < tolerance, "{:?}: {}", method, measured);
+            prop_assert!((measured - order).abs() < 0.2, "{:?}: {}", method, measured);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The C ABI as a C programmer meets it: the header, a compiler, and the freshly built library.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -115,10 +116,34 @@ pub fn library_folder() -> PathBuf {
 /// A compiled program, to be run. Cargo's `LD_LIBRARY_PATH` would find the library of an earlier
 /// `cargo build`; its environment is otherwise a user's.
 pub fn executable(path: &Path) -> Command {
-    let mut command = Command::new(path);
+    let runner = runner();
+    let mut words = runner.split_whitespace();
+    let mut command = Command::new(words.next().map_or(path.as_os_str(), OsStr::new));
+    if !runner.is_empty() {
+        command.args(words).arg(path);
+    }
     command.env_remove("LD_LIBRARY_PATH");
     command.env_remove("ORT_DISABLE_TELEMETRY");
     command
+}
+
+/// What programs are run by, with its arguments: `make valgrind` sets it.
+fn runner() -> String {
+    std::env::var("DWF_TEST_RUNNER").unwrap_or_default()
+}
+
+/// Whether programs run under a sanitizer or a runner, which need address space and memory of their
+/// own: tests that limit them are skipped, and say so.
+pub fn instrumented(test: &str) -> bool {
+    let flags = std::env::var("DWF_TEST_CFLAGS").unwrap_or_default();
+    let instrumented = flags.contains("-fsanitize") || !runner().is_empty();
+    if instrumented {
+        #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+        {
+            println!("{test}: skipped under a sanitizer or valgrind");
+        }
+    }
+    instrumented
 }
 
 /// Runs a command that must succeed and print nothing.

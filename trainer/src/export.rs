@@ -15,9 +15,7 @@ use dwf::{
     condition::Condition,
     layout::Layout,
     metadata::{DefaultSolver, Distribution, Metadata, Source, basis_tensor},
-    onnx::{
-        GraphProto, LOCATION_EXTERNAL, ModelProto, StringStringEntryProto, TensorProto, data_type,
-    },
+    onnx::{LOCATION_EXTERNAL, ModelProto, StringStringEntryProto, TensorProto, data_type},
 };
 use half::f16;
 use memmap2::Mmap;
