@@ -324,3 +324,82 @@ fn a_network_that_was_changed_is_found_and_its_layer_named() {
     let message = verifier.check(&broken, &broken).unwrap_err().to_string();
     assert!(message.contains("not finite"), "{message}");
 }
+
+/// MLPs of random depth and widths, for properties that hold for all. (proptest would change the
+/// features of burn's dependencies, and build burn a second time.)
+fn random_mlps() -> impl Iterator<Item = (Network, u64)> {
+    (0..32).map(|seed| {
+        let mut random = Random::new(seed, 9);
+        let layers = 2 + random.index(4);
+        let sizes: Vec<usize> = (0..layers).map(|_| 1 + random.index(24)).collect();
+        (mlp(&sizes), seed)
+    })
+}
+
+/// Whatever the networks, aligned ones compute the same, hold the same numbers in every tensor,
+/// are no farther from their mean, and stay as they are when they are aligned again.
+#[test]
+fn what_alignment_never_changes() {
+    for (network, seed) in random_mlps() {
+        let groups = Groups::find(&network).unwrap();
+        let layout = network.layout();
+        let weights = (0..4).flat_map(|i| common::plausible_weights(layout, 4 * seed + i));
+        let before = Zoo::made(network.clone(), weights.collect());
+        let mut after = Zoo::made(network.clone(), before.weights.to_vec());
+        let report = align(&mut after, &groups, None, Reference::First, None).unwrap();
+        assert!(report.after <= report.before * (1.0 + 1e-6), "seed {seed}");
+        let computed = network.as_mlp().unwrap();
+        let x = common::normals(computed.inputs(), seed);
+        for (before, after) in before.networks().zip(after.networks()) {
+            let (y, z) = (computed.forward(before, &x), computed.forward(after, &x));
+            for (y, z) in y.iter().zip(z) {
+                // f32 sums of up to 24 products in another order, over four layers.
+                assert!((y - z).abs() < 1e-4 * (1.0 + y.abs()), "seed {seed}");
+            }
+            for tensor in layout.tensors() {
+                let sorted = |weights: &[f32]| {
+                    let mut values = weights[tensor.range()].to_vec();
+                    values.sort_by(f32::total_cmp);
+                    values
+                };
+                assert_eq!(sorted(before), sorted(after), "seed {seed}");
+            }
+        }
+        let once = after.weights.to_vec();
+        align(&mut after, &groups, None, Reference::First, None).unwrap();
+        assert_eq!(once, after.weights.to_vec(), "seed {seed}");
+    }
+}
+
+/// The order in which units lie says nothing: copies of a network with noise, scrambled in any
+/// way, are aligned to the same bits. Without noise in them, heads and channels of real exports are
+/// held to it by `plant`.
+#[test]
+fn alignment_does_not_depend_on_the_order_of_units() {
+    for (network, seed) in random_mlps() {
+        let groups = Groups::find(&network).unwrap();
+        let layout = network.layout();
+        let first = common::plausible_weights(layout, seed);
+        let copies = (1..4).map(|i| {
+            let noise = common::plausible_weights(layout, 1000 + 4 * seed + i);
+            let pairs = first.iter().zip(noise);
+            pairs.map(|(w, e)| w + 0.02 * e).collect::<Vec<f32>>()
+        });
+        let copies: Vec<Vec<f32>> = copies.collect();
+        let aligned = |scramble: bool| {
+            let mut weights = first.clone();
+            for (i, copy) in copies.iter().enumerate() {
+                let mut moved = copy.clone();
+                if scramble {
+                    let permutation = random_permutation(&groups, 10 * seed + i as u64);
+                    groups.permute(layout, copy, &permutation, &mut moved);
+                }
+                weights.extend(moved);
+            }
+            let mut zoo = Zoo::made(network.clone(), weights);
+            align(&mut zoo, &groups, None, Reference::First, None).unwrap();
+            zoo.weights.to_vec()
+        };
+        assert_eq!(aligned(false), aligned(true), "seed {seed}");
+    }
+}
