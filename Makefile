@@ -5,6 +5,7 @@
 # make install, uninstall, dist: see install.mk; make examples, swarm: see examples/examples.mk
 # make header  regenerate include/dwf.h after a change in src/capi
 # make bench   the runtime's benchmarks; make bench-pytorch compares with PyTorch
+# make goals   the README's table of goals: zoos, flows and reports, for hours
 # make fuzz    every fuzzer for 10 minutes; make load: 32 threads for 10 minutes
 # make sanitize, valgrind  the C programs of the tests under sanitizers, under valgrind
 # make tsan, miri  Rust's tests under its nightly tools
@@ -15,7 +16,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-spawn demo-train test test-aarch64 hosts check-python header bench bench-pytorch \
+.PHONY: demo demo-spawn demo-train test test-aarch64 hosts check-python header bench bench-pytorch goals \
 	gpu-check gpu-check-files fuzz load sanitize valgrind tsan miri reproducible lint clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -124,6 +125,10 @@ bench-pytorch: .ort/libonnxruntime.so
 		--basis linear --latent 99 --width 512 --steps 2000 --coupling ot
 	@PYTHONPATH=$(BUILD)/pytorch python3 benches/pytorch.py $(BUILD)/bench/reference.onnx \
 		$(TARGET)/release/libdwf.so
+
+goals: .ort/libonnxruntime.so
+	@$(CARGO) build --release -p dwf-trainer
+	@nice benches/goals.py
 
 # A folder that also runs on another machine.
 gpu-check-files:

@@ -57,6 +57,7 @@ fn main() {
         std_ratio: 1.0,
         near_copies: 0.0,
         shortfall: None,
+        novel_and_good: 0.0,
     };
     let mut clock = Instant::now();
     let mut done = 0;

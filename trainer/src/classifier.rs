@@ -117,12 +117,7 @@ impl Classifier {
                     random.fill_normal(&mut values);
                     values.iter_mut().for_each(|value| *value *= std);
                 }
-                Start::Uniform { inputs } => {
-                    let bound = 1.0 / (inputs as f32).sqrt();
-                    values
-                        .iter_mut()
-                        .for_each(|value| *value = random.symmetric(bound));
-                }
+                Start::Uniform { inputs } => random.fill_layer(&mut values, inputs),
             }
             weights.extend(values);
         }

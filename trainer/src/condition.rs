@@ -78,6 +78,14 @@ impl Conditions {
         &self.rows[network * self.size()..][..self.size()]
     }
 
+    /// The mean row.
+    pub fn mean(&self) -> Vec<f32> {
+        let (size, count) = (self.size(), self.rows.len() / self.size());
+        let column = |j: usize| self.rows.iter().skip(j).step_by(size);
+        let mean = |j| column(j).map(|x| f64::from(*x)).sum::<f64>() / count as f64;
+        (0..size).map(|j| mean(j) as f32).collect()
+    }
+
     /// The networks' classes, if they have any.
     pub fn classes(&self) -> Option<Vec<usize>> {
         let ConditionSchema::Classes(names) = &self.schema else {

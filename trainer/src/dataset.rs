@@ -120,6 +120,32 @@ impl Dataset {
         }
     }
 
+    /// These rows and then others of the same features.
+    #[must_use]
+    pub fn and(mut self, others: &Self) -> Self {
+        self.x.extend(&others.x);
+        self.classes.extend(&others.classes);
+        self
+    }
+
+    /// All rows in an order in which those that lay together lie far apart, so that every stretch
+    /// has something of everything.
+    #[must_use]
+    pub fn scattered(&self) -> Self {
+        let step = (self.count() as f64).sqrt().ceil().max(1.0) as usize;
+        let rows: Vec<usize> = (0..step)
+            .flat_map(|first| (first..self.count()).step_by(step))
+            .collect();
+        self.take(&rows)
+    }
+
+    /// At most so many of the rows, evenly chosen.
+    #[must_use]
+    pub fn thinned(&self, most: usize) -> Self {
+        let step = self.count().div_ceil(most).max(1);
+        self.take(&(0..self.count()).step_by(step).collect::<Vec<_>>())
+    }
+
     /// The rows of these classes, the first of which becomes class 0.
     #[must_use]
     pub fn select(&self, classes: std::ops::RangeInclusive<usize>) -> Self {

@@ -79,26 +79,31 @@ pub struct Quality {
     /// By how much their mean score on validation data is below the zoo's, relative to it; 0 if
     /// it is not.
     pub shortfall: Option<f64>,
+    /// Area under the report's curve of novel and good networks, on validation data.
+    pub novel_and_good: f64,
 }
 
 impl Quality {
-    /// Shortfalls that differ by less than this are the same: 64 samples tell no more.
+    /// Shortfalls up to this are none, and those that differ by less are the same: 64 samples tell
+    /// no more.
     const SHORTFALL_STEP: f64 = 0.002;
-    /// What samples must keep of the zoo's spread, and the near copies they may contain.
-    const LEAST_STD_RATIO: f64 = 0.75;
+    /// The part of the zoo's spread that samples must keep and may reach, and the near copies they
+    /// may contain.
+    const STD_RATIO: std::ops::RangeInclusive<f64> = 0.75..=1.15;
     const MOST_NEAR_COPIES: f64 = 0.05;
 
     /// Whether these samples are better: first those that are spread and new enough, then by
-    /// their shortfall in steps of 0.2 %, then by how near their spread is to the zoo's.
+    /// what their shortfall exceeds 0.2 % by, in steps of as much, then by the share of novel and
+    /// good ones.
     pub fn better(&self, other: &Self) -> bool {
         self.rank() < other.rank()
     }
 
     fn rank(&self) -> (bool, i64, f64) {
         let sound =
-            self.std_ratio >= Self::LEAST_STD_RATIO && self.near_copies <= Self::MOST_NEAR_COPIES;
+            Self::STD_RATIO.contains(&self.std_ratio) && self.near_copies <= Self::MOST_NEAR_COPIES;
         let shortfall = self.shortfall.unwrap_or(0.0) / Self::SHORTFALL_STEP;
-        (!sound, shortfall as i64, self.std_ratio.ln().abs())
+        (!sound, shortfall as i64, -self.novel_and_good)
     }
 }
 

@@ -1,51 +1,74 @@
-//! How good samples of a flow are while it is being trained: spread, newness, and the task.
+//! How good samples of a flow are while it is being trained: spread, newness, and the task. As the
+//! report does, but on validation data.
 
 use crate::{
     error::Result,
     flow::Quality,
     latent::Basis,
     path::Latents,
-    report::{self, novelty},
+    report::{self, comparison::Yardstick, metric::Metric, novelty},
 };
-
-/// The mean score of networks, [count, weights] row-major, on validation data; more is better.
-pub type Score<'a> = dyn Fn(&[f32]) -> Result<f64> + 'a;
 
 /// What samples are measured against.
 pub struct Judge<'a> {
     zoo: &'a Latents,
     basis: &'a Basis,
-    /// With the zoo's own.
-    score: Option<(&'a Score<'a>, f64)>,
+    /// The zoo's networks, [count, weights].
+    networks: Vec<f32>,
+    yardstick: Yardstick,
+    /// With the zoo's own mean.
+    metric: Option<(&'a Metric, f64)>,
 }
 
 impl<'a> Judge<'a> {
-    /// Samples are measured against the zoo's latents and, if there is a `score`, against what
-    /// the zoo's networks score.
+    /// Samples are measured against the zoo and, if there is a metric, against what the zoo's
+    /// networks score.
     ///
-    /// Errors: those of the score.
-    pub fn new(zoo: &'a Latents, basis: &'a Basis, score: Option<&'a Score<'a>>) -> Result<Self> {
-        let score = score
-            .map(|score| score(&basis.decode(&zoo.values)).map(|own| (score, own)))
+    /// Errors: those of the metric.
+    pub fn new(zoo: &'a Latents, basis: &'a Basis, metric: Option<&'a Metric>) -> Result<Self> {
+        let networks = basis.decode(&zoo.values);
+        let size = networks.len() / zoo.count();
+        let own = metric
+            .map(|metric| Ok((metric, report::mean(&metric.scores(&networks, size)?))))
             .transpose()?;
-        Ok(Self { zoo, basis, score })
+        Ok(Self {
+            yardstick: Yardstick {
+                unit: report::unit(&networks, size),
+                good: own.map(|(metric, own)| metric.good(own)),
+            },
+            networks,
+            zoo,
+            basis,
+            metric: own,
+        })
+    }
+
+    /// Whether there is a metric.
+    pub fn has_score(&self) -> bool {
+        self.metric.is_some()
     }
 
     /// Of latents, [count, size] row-major.
     ///
-    /// Errors: those of the score.
+    /// Errors: those of the metric.
     pub fn measure(&self, latents: &[f32]) -> Result<Quality> {
-        let size = self.zoo.size;
-        let nearest = novelty::nearest(latents, &self.zoo.values, size, false);
-        let near = nearest.iter().filter(|nearest| nearest.is_near_copy());
-        let shortfall = |(score, own): (&Score<'_>, f64)| {
-            let below = own - score(&self.basis.decode(latents))?;
-            Ok((below / own.abs().max(f64::MIN_POSITIVE)).max(0.0))
+        let samples = self.basis.decode(latents);
+        let size = self.networks.len() / self.zoo.count();
+        let nearest = novelty::nearest(&samples, &self.networks, size, false);
+        let scores = match self.metric {
+            Some((metric, _)) => metric.scores(&samples, size)?,
+            None => Vec::new(),
         };
+        let shortfall = self.metric.map(|(_, own)| {
+            let below = own - report::mean(&scores);
+            (below / own.abs().max(f64::MIN_POSITIVE)).max(0.0)
+        });
+        let novelty = self.yardstick.novelty(&samples, size, &nearest);
         Ok(Quality {
-            std_ratio: report::std_ratio(&self.zoo.values, latents, size),
-            near_copies: near.count() as f64 / nearest.len() as f64,
-            shortfall: self.score.map(shortfall).transpose()?,
+            std_ratio: report::std_ratio(&self.zoo.values, latents, self.zoo.size),
+            near_copies: novelty::near_copies(&nearest),
+            shortfall,
+            novel_and_good: report::mean(&self.yardstick.curve(&novelty, &scores)),
         })
     }
 }

@@ -1,33 +1,156 @@
-//! How far networks of a zoo may be mixed: as far as mixtures work as well as they do.
+//! How networks of a zoo are mixed to make what a flow learns, and how far they may be: as far as
+//! mixtures work as well as the zoo does.
 
-use crate::{error::Result, flow::Quality, judge::Judge, path::Latents, random::Random};
+use std::fmt;
 
-/// The widest range, and the one that is used where nothing can be measured: 45 degrees is half
-/// way between two networks.
-pub const WIDEST: [f32; 2] = [20.0, 45.0];
+use serde::Serialize;
 
-/// Candidates, wide to narrow. Mixtures at less than 20 degrees count as near copies: they are
-/// three times nearer to their first network than to any other.
-const RANGES: [[f32; 2]; 3] = [WIDEST, [20.0, 37.0], [20.0, 30.0]];
-/// What mixtures may fall short of the zoo's score on validation data, relative to it.
-const MOST_SHORTFALL: f64 = 0.002;
-const NETWORKS: usize = 128;
+use crate::{
+    error::Result, flow::Quality, judge::Judge, path::Latents, progress::Progress, random::Random,
+};
+
+/// The mixtures r (cos(a) p + sin(a) q) that [`crate::path`] describes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Mixing {
+    /// Networks of a mixture, two or more; fewer where a class has fewer.
+    pub networks: usize,
+    /// Range of the angle a from the first network, in degrees. Of two networks 45 is half way; of
+    /// m all weigh the same at the angle whose cosine is 1 / sqrt(m).
+    pub angles: [f32; 2],
+    /// The factor r: below 1 mixtures lie nearer to the zoo's mean than its networks do.
+    pub radius: f32,
+}
+
+/// Candidates. At less than some 21 degrees mixtures count as near copies: they are three times
+/// nearer to their first network than to any other.
+const CANDIDATES: [Mixing; 15] = [
+    Mixing::of(2, [21.0, 24.0], 1.0),
+    Mixing::of(2, [21.0, 30.0], 1.0),
+    Mixing::of(2, [21.0, 37.0], 1.0),
+    Mixing::PAIRS,
+    Mixing::of(2, [30.0, 45.0], 1.0),
+    Mixing::of(2, [30.0, 45.0], 0.9),
+    Mixing::of(2, [30.0, 45.0], 0.8),
+    Mixing::of(3, [25.0, 54.0], 1.0),
+    Mixing::of(3, [25.0, 54.0], 0.9),
+    Mixing::of(3, [35.0, 54.0], 0.8),
+    Mixing::of(5, [30.0, 63.0], 1.0),
+    Mixing::of(5, [45.0, 63.0], 0.9),
+    Mixing::of(10, [45.0, 72.0], 0.8),
+    Mixing::of(10, [45.0, 72.0], 0.9),
+    Mixing::of(10, [45.0, 72.0], 1.0),
+];
+const NETWORKS: usize = 64;
 const STREAM: u64 = 6;
 
-/// The widest range of angles in degrees at whose wide end mixtures score as well as the zoo's
-/// networks on validation data, to 0.2 %; the narrowest if none does.
-///
-/// Errors: those of the score.
-pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<[f32; 2]> {
-    let mut chosen = WIDEST;
-    for range in RANGES {
-        chosen = range;
-        let mut random = Random::new(seed, STREAM);
-        let mixtures = latents.mixtures(NETWORKS, range[1], &mut random);
-        let Quality { shortfall, .. } = judge.measure(&mixtures)?;
-        if shortfall.is_none_or(|shortfall| shortfall <= MOST_SHORTFALL) {
-            break;
+impl Mixing {
+    /// Two networks, from the least angle that makes no near copies to half way.
+    pub const PAIRS: Self = Self::of(2, [20.0, 45.0], 1.0);
+
+    const fn of(networks: usize, angles: [f32; 2], radius: f32) -> Self {
+        Self {
+            networks,
+            angles,
+            radius,
         }
     }
-    Ok(chosen)
+
+    /// The networks of a mixture, the first one's first, and their weights. They are of one class,
+    /// if there are `classes`; one that is alone in its class stays as it is.
+    pub fn draw(
+        &self,
+        count: usize,
+        classes: Option<&[usize]>,
+        random: &mut Random,
+    ) -> Vec<(usize, f32)> {
+        let first = random.index(count);
+        let alike = |i: &usize| classes.is_none_or(|classes| classes[*i] == classes[first]);
+        let mut others: Vec<usize> = (0..count).filter(|i| *i != first && alike(i)).collect();
+        let chosen = (self.networks - 1).min(others.len());
+        if chosen == 0 {
+            return vec![(first, 1.0)];
+        }
+        random.choose(&mut others, chosen);
+        let [least, most] = self.angles;
+        let angle = least + (most - least) * random.uniform();
+        let (sin, cos) = angle.to_radians().sin_cos();
+        let mut weights = random.normal(chosen, 1.0);
+        let norm = weights.iter().map(|w| w * w).sum::<f32>().sqrt();
+        let scale = self.radius * sin / norm.max(f32::MIN_POSITIVE);
+        weights.iter_mut().for_each(|w| *w = scale * w.abs());
+        let rest = others.into_iter().zip(weights);
+        std::iter::once((first, self.radius * cos))
+            .chain(rest)
+            .collect()
+    }
+}
+
+impl fmt::Display for Mixing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [least, most] = self.angles;
+        write!(f, "{} networks at {least} to {most} degrees", self.networks)?;
+        match self.radius {
+            1.0 => Ok(()),
+            radius => write!(f, ", {radius} as far from the mean"),
+        }
+    }
+}
+
+/// The candidate whose mixtures are best on validation data, as [`Quality::better`] judges: those
+/// that work as well as the zoo to 0.2 %, are no near copies, and of these the newest. Pairs where
+/// nothing can be measured.
+///
+/// Errors: those of the judge.
+pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing> {
+    if !judge.has_score() {
+        return Ok(Mixing::PAIRS);
+    }
+    let mut best: Option<(Mixing, Quality)> = None;
+    let progress = Progress::new("mixing", CANDIDATES.len());
+    for mixing in CANDIDATES {
+        let mut random = Random::new(seed, STREAM);
+        let quality = judge.measure(&latents.mixtures(NETWORKS, mixing, &mut random))?;
+        if best.is_none_or(|(_, best)| quality.better(&best)) {
+            best = Some((mixing, quality));
+        }
+        progress.step(|| mixing.to_string());
+    }
+    progress.finish();
+    Ok(best.map_or(Mixing::PAIRS, |(mixing, _)| mixing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mixtures_have_their_angle_and_radius() {
+        let mixing = Mixing::of(4, [30.0, 50.0], 0.8);
+        let mut random = Random::new(1, 0);
+        for _ in 0..100 {
+            let parts = mixing.draw(9, None, &mut random);
+            let mut networks: Vec<usize> = parts.iter().map(|(network, _)| *network).collect();
+            networks.sort_unstable();
+            networks.dedup();
+            assert_eq!(networks.len(), 4);
+            let norm = parts.iter().map(|(_, w)| w * w).sum::<f32>().sqrt();
+            let angle = (parts[0].1 / norm).acos().to_degrees();
+            // f32 rounding.
+            assert!((norm - 0.8).abs() < 1e-5);
+            assert!((29.99..50.01).contains(&angle), "{angle}");
+            assert!(parts.iter().all(|(_, weight)| *weight > 0.0));
+        }
+    }
+
+    #[test]
+    fn the_only_network_of_a_class_stays_as_it_is() {
+        let mut random = Random::new(2, 0);
+        for _ in 0..20 {
+            match &Mixing::PAIRS.draw(3, Some(&[0, 1, 1]), &mut random)[..] {
+                [(0, weight)] => assert_eq!(*weight, 1.0),
+                [(1, _), (2, _)] | [(2, _), (1, _)] => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

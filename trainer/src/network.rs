@@ -1,11 +1,12 @@
 //! The target network: its tensors in the flat weight vector, and its computation as an ONNX
 //! graph, read from a file or made for a plain MLP.
 
+mod batch_norm;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs,
     io::{Read, Seek, SeekFrom},
-    ops::Range,
     path::Path,
 };
 
@@ -18,6 +19,7 @@ use dwf::{
 };
 use prost::Message;
 
+pub use self::batch_norm::BatchNorm;
 pub use crate::checkpoint::Signature;
 use crate::{
     error::{Error, Result, Status, invalid, io},
@@ -55,19 +57,6 @@ pub struct Value {
     pub shape: Vec<Option<usize>>,
     /// Names of the dimensions that are free; equal names are equal sizes.
     pub symbols: Vec<Option<String>>,
-}
-
-/// A batch normalisation, with its statistics' places in the flat vector.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BatchNorm {
-    /// Name of the value that it normalises.
-    pub input: String,
-    /// Running mean, [channels].
-    pub mean: Range<usize>,
-    /// Running variance, [channels].
-    pub variance: Range<usize>,
-    /// What is added to the variance.
-    pub epsilon: f32,
 }
 
 impl Network {
@@ -241,23 +230,6 @@ impl Network {
     /// The network as a chain of layers, if it was found as one.
     pub fn as_mlp(&self) -> Option<&Mlp> {
         self.mlp.as_ref()
-    }
-
-    /// Its batch normalisations, from input to output.
-    pub fn batch_norms(&self) -> Vec<BatchNorm> {
-        let place = |name: &String| self.layout.get(name).map(|tensor| tensor.range());
-        let norms = self.graph().node.iter();
-        norms
-            .filter(|node| node.op_type() == "BatchNormalization")
-            .filter_map(|node| {
-                Some(BatchNorm {
-                    input: node.input.first()?.clone(),
-                    mean: place(node.input.get(3)?)?,
-                    variance: place(node.input.get(4)?)?,
-                    epsilon: attribute(node, "epsilon").map_or(1e-5, |a| a.f()),
-                })
-            })
-            .collect()
     }
 }
 

@@ -1,41 +1,175 @@
 //! How well generated networks obey the condition that was asked for.
 //!
-//! A ridge regression from the zoo's latents to its conditions reads the condition off any
-//! network; the zoo's own networks, each read without itself, say what it can tell at all.
+//! A ridge regression from the zoo's networks, every weight whitened, to their conditions reads the
+//! condition off any network; the zoo's own networks, each read without itself, say what it can tell
+//! at all.
 
 use dwf::condition::ConditionSchema;
 use faer::{Mat, Side, linalg::solvers::Solve};
+use serde::Serialize;
 
 use crate::{
-    condition::Conditions,
+    condition::{Conditions, scaling},
     error::{Error, Result, Status},
-    path::Latents,
 };
 
-/// Ridge relative to the mean squared length of a latent.
+/// Ridge relative to the mean squared length of a network.
 const RIDGE: f64 = 0.1;
 
-/// Figures for `dwf.quality`: of networks with these latents and the conditions asked of them
-/// (scaled rows), against the zoo. With classes the share that is read as the class asked for;
-/// with continuous conditions slope and correlation of what is read over what was asked.
-///
-/// Errors: INTERNAL if the regression has no solution.
-pub fn measure(zoo: &Latents, generated: &[f32], asked: &[f32]) -> Result<Vec<(String, f64)>> {
-    let Some(known) = &zoo.conditions else {
-        return Ok(Vec::new());
-    };
-    let reader = Reader::fit(zoo, known)?;
-    let own = compare(known, &reader.own(known), &known.rows);
-    let new = compare(known, &reader.read(zoo, generated), asked);
-    let named = |who: &'static str, figures: Vec<(String, f64)>| {
-        let named = figures.into_iter();
-        named.map(move |(name, value)| (format!("condition.{name}.{who}"), value))
-    };
-    Ok(named("zoo", own).chain(named("generated", new)).collect())
+/// What is read off networks, over what was asked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Obedience {
+    /// Of classes.
+    Classes {
+        /// Their names.
+        names: Vec<String>,
+        /// Of the zoo's networks: how many of each class (rows) are read as each (columns).
+        zoo: Vec<Vec<usize>>,
+        /// Of generated networks.
+        generated: Vec<Vec<usize>>,
+    },
+    /// Of continuous conditions.
+    Axes(Vec<Followed>),
 }
 
-/// The regression, in its dual form: there are fewer networks than latents.
+/// How one continuous condition is followed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Followed {
+    /// Its name.
+    pub name: String,
+    /// Of each of the zoo's networks: its condition, and what is read.
+    pub zoo: Vec<(f64, f64)>,
+    /// Of each generated network: what was asked, and what is read.
+    pub generated: Vec<(f64, f64)>,
+}
+
+impl Obedience {
+    /// Of `generated` networks, of which `asked` was asked, against a zoo whose conditions are
+    /// `known`; networks are rows of `size` weights.
+    ///
+    /// Errors: INTERNAL if the regression has no solution.
+    pub fn measure(
+        zoo: &[f32],
+        known: &Conditions,
+        generated: &[f32],
+        asked: &Conditions,
+        size: usize,
+    ) -> Result<Self> {
+        let whitening = Whitening::of(zoo, size);
+        let [zoo, generated] = [zoo, generated].map(|networks| whitening.apply(networks));
+        let reader = Reader::fit(zoo, size, known)?;
+        let own = reader.own(known);
+        let new = reader.read(&generated);
+        let columns = known.size();
+        Ok(match &known.schema {
+            ConditionSchema::Classes(names) => Self::Classes {
+                names: names.clone(),
+                zoo: confusion(&known.rows, &own, columns),
+                generated: confusion(&asked.rows, &new, columns),
+            },
+            ConditionSchema::Axes(axes) => {
+                let followed = axes.iter().enumerate().map(|(j, axis)| {
+                    let (scale, shift) = scaling(axis);
+                    let value = |x: f64| (x - f64::from(shift)) / f64::from(scale);
+                    let column = |asked: &[f32], read: &[f64]| -> Vec<(f64, f64)> {
+                        let asked = asked.iter().skip(j).step_by(columns);
+                        let read = read.iter().skip(j).step_by(columns);
+                        let pairs = asked.zip(read);
+                        pairs
+                            .map(|(a, r)| (value((*a).into()), value(*r)))
+                            .collect()
+                    };
+                    Followed {
+                        name: axis.name.clone(),
+                        zoo: column(&known.rows, &own),
+                        generated: column(&asked.rows, &new),
+                    }
+                });
+                Self::Axes(followed.collect())
+            }
+        })
+    }
+
+    /// Figures for `dwf.quality`: with classes the share that is read as the class asked for; with
+    /// continuous conditions slope and correlation of what is read over what was asked.
+    pub fn figures(&self) -> Vec<(String, f64)> {
+        match self {
+            Self::Classes { zoo, generated, .. } => vec![
+                ("condition.class.obeyed.zoo".into(), obeyed(zoo)),
+                ("condition.class.obeyed.generated".into(), obeyed(generated)),
+            ],
+            Self::Axes(axes) => axes
+                .iter()
+                .flat_map(|axis| {
+                    [("zoo", &axis.zoo), ("generated", &axis.generated)].map(|(who, points)| {
+                        let [slope, correlation] = line(points);
+                        let key = |what: &str| format!("condition.{}.{what}.{who}", axis.name);
+                        [(key("slope"), slope), (key("correlation"), correlation)]
+                    })
+                })
+                .flatten()
+                .collect(),
+        }
+    }
+}
+
+/// Mean and inverse standard deviation of every weight.
+struct Whitening(Vec<(f32, f32)>);
+
+impl Whitening {
+    fn of(networks: &[f32], size: usize) -> Self {
+        let count = (networks.len() / size) as f64;
+        let column = |i: usize| {
+            let values = networks.iter().skip(i).step_by(size);
+            values.map(|w| f64::from(*w))
+        };
+        let moments = |i: usize| {
+            let mean = column(i).sum::<f64>() / count;
+            let variance = column(i).map(|w| (w - mean).powi(2)).sum::<f64>() / count;
+            let inverse = if variance > 0.0 {
+                variance.sqrt().recip()
+            } else {
+                0.0
+            };
+            (mean as f32, inverse as f32)
+        };
+        Self((0..size).map(moments).collect())
+    }
+
+    fn apply(&self, networks: &[f32]) -> Vec<f32> {
+        let weights = networks.iter().zip(self.0.iter().cycle());
+        weights
+            .map(|(w, (mean, inverse))| (w - mean) * inverse)
+            .collect()
+    }
+}
+
+/// How many of each class (rows) are read as each (columns).
+fn confusion(asked: &[f32], read: &[f64], columns: usize) -> Vec<Vec<usize>> {
+    let mut counts = vec![vec![0; columns]; columns];
+    for (asked, read) in asked.chunks_exact(columns).zip(read.chunks_exact(columns)) {
+        let asked = asked.iter().position(|x| *x == 1.0);
+        let read = (0..columns).max_by(|a, b| read[*a].total_cmp(&read[*b]));
+        if let (Some(asked), Some(read)) = (asked, read) {
+            counts[asked][read] += 1;
+        }
+    }
+    counts
+}
+
+/// The share of a confusion's diagonal.
+pub fn obeyed(confusion: &[Vec<usize>]) -> f64 {
+    let right: usize = (0..confusion.len()).map(|i| confusion[i][i]).sum();
+    let all: usize = confusion.iter().flatten().sum();
+    right as f64 / all.max(1) as f64
+}
+
+/// The regression, in its dual form: there are fewer networks than weights.
 struct Reader {
+    /// The zoo, whitened: [networks, size].
+    zoo: Vec<f32>,
+    size: usize,
     /// [networks, columns]
     weights: Mat<f64>,
     /// Diagonal of the inverse of the ridged Gram matrix.
@@ -44,9 +178,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn fit(zoo: &Latents, known: &Conditions) -> Result<Self> {
-        let (count, columns) = (zoo.count(), known.size());
-        let z = Mat::from_fn(count, zoo.size, |i, j| f64::from(zoo.row(i)[j]));
+    fn fit(zoo: Vec<f32>, size: usize, known: &Conditions) -> Result<Self> {
+        let (count, columns) = (zoo.len() / size, known.size());
+        let z = Mat::from_fn(count, size, |i, j| f64::from(zoo[i * size + j]));
         let mut gram = &z * z.transpose();
         let ridge = RIDGE * (0..count).map(|i| gram[(i, i)]).sum::<f64>() / count as f64;
         (0..count).for_each(|i| gram[(i, i)] += ridge);
@@ -64,22 +198,24 @@ impl Reader {
             weights: factor.solve(&targets),
             inverse: (0..count).map(|i| inverse[(i, i)]).collect(),
             mean,
+            zoo,
+            size,
         })
     }
 
-    /// What is read off networks with these latents, [networks, columns].
-    fn read(&self, zoo: &Latents, latents: &[f32]) -> Vec<f64> {
+    /// What is read off networks, [networks, columns].
+    fn read(&self, networks: &[f32]) -> Vec<f64> {
         let read = |row: &[f32]| {
             let mut condition = self.mean.clone();
-            for i in 0..zoo.count() {
-                let similarity = f64::from(crate::mlp::dot(row, zoo.row(i)));
+            for (i, own) in self.zoo.chunks_exact(self.size).enumerate() {
+                let similarity = f64::from(crate::mlp::dot(row, own));
                 for (j, value) in condition.iter_mut().enumerate() {
                     *value += similarity * self.weights[(i, j)];
                 }
             }
             condition
         };
-        latents.chunks_exact(zoo.size).flat_map(read).collect()
+        networks.chunks_exact(self.size).flat_map(read).collect()
     }
 
     /// What is read off each of the zoo's networks by a regression without it.
@@ -93,36 +229,8 @@ impl Reader {
     }
 }
 
-fn compare(known: &Conditions, read: &[f64], asked: &[f32]) -> Vec<(String, f64)> {
-    let columns = known.size();
-    match &known.schema {
-        ConditionSchema::Classes(_) => {
-            let rows = read.chunks_exact(columns).zip(asked.chunks_exact(columns));
-            let right = rows.filter(|(read, asked)| {
-                let best = (0..columns).max_by(|a, b| read[*a].total_cmp(&read[*b]));
-                best.is_some_and(|best| asked[best] == 1.0)
-            });
-            let share = right.count() as f64 / (read.len() / columns) as f64;
-            vec![("class.obeyed".into(), share)]
-        }
-        ConditionSchema::Axes(axes) => axes
-            .iter()
-            .enumerate()
-            .flat_map(|(j, axis)| {
-                let column = asked.iter().skip(j).step_by(columns).map(|x| f64::from(*x));
-                let values = column.zip(read.iter().skip(j).step_by(columns).copied());
-                let [slope, correlation] = line(&values.collect::<Vec<_>>());
-                [
-                    (format!("{}.slope", axis.name), slope),
-                    (format!("{}.correlation", axis.name), correlation),
-                ]
-            })
-            .collect(),
-    }
-}
-
 /// Slope and correlation of y over x.
-fn line(points: &[(f64, f64)]) -> [f64; 2] {
+pub fn line(points: &[(f64, f64)]) -> [f64; 2] {
     let count = points.len() as f64;
     let mean = |f: fn(&(f64, f64)) -> f64| points.iter().map(f).sum::<f64>() / count;
     let (x, y) = (mean(|p| p.0), mean(|p| p.1));
@@ -143,57 +251,63 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// Latents whose first coordinate follows the condition, and the file that says so.
-    fn zoo(text: impl Fn(usize) -> String, header: &str, first: impl Fn(usize) -> f32) -> Latents {
+    const SIZE: usize = 6;
+
+    /// Networks whose first weight follows the condition, and what is known of them.
+    fn zoo(
+        text: impl Fn(usize) -> String,
+        header: &str,
+        first: impl Fn(usize) -> f32,
+    ) -> (Vec<f32>, Conditions) {
         let files: Vec<String> = (0..40).map(|i| i.to_string()).collect();
         let mut csv = format!("{header}\n");
         files.iter().enumerate().for_each(|(i, file)| {
             csv += &format!("{file},{}\n", text(i));
         });
-        let mut values = Random::new(5, 0).normal(40 * 6, 0.3);
+        let mut values = Random::new(5, 0).normal(40 * SIZE, 0.3);
         values
-            .chunks_exact_mut(6)
+            .chunks_exact_mut(SIZE)
             .enumerate()
             .for_each(|(i, row)| row[0] = first(i));
-        Latents {
-            size: 6,
-            values,
-            conditions: Some(Conditions::parse(&csv, &files).unwrap()),
-        }
+        (values, Conditions::parse(&csv, &files).unwrap())
     }
 
-    fn figure(figures: &[(String, f64)], name: &str) -> f64 {
+    fn figure(found: &Obedience, name: &str) -> f64 {
+        let figures = found.figures();
         figures.iter().find(|(key, _)| key == name).unwrap().1
     }
 
     #[test]
     fn obeyed_classes_are_told_from_ignored_ones() {
-        let zoo = zoo(
+        let (zoo, known) = zoo(
             |i| ["a", "b"][i % 2].into(),
             "file,class",
             |i| [1.5, -1.5][i % 2],
         );
-        let asked = [1.0, 0.0].repeat(10);
-        let generated = |first: f32| [first, 0.1, -0.2, 0.0, 0.1, 0.3].repeat(10);
-        let obeyed = measure(&zoo, &generated(1.4), &asked).unwrap();
+        let asked = known.take(&[0; 10]);
+        let measure = |first: f32| {
+            let generated = [first, 0.1, -0.2, 0.0, 0.1, 0.3].repeat(10);
+            Obedience::measure(&zoo, &known, &generated, &asked, SIZE).unwrap()
+        };
+        let obeyed = measure(1.4);
         assert_eq!(figure(&obeyed, "condition.class.obeyed.generated"), 1.0);
         assert!(figure(&obeyed, "condition.class.obeyed.zoo") > 0.95);
-        let ignored = measure(&zoo, &generated(-1.4), &asked).unwrap();
-        assert_eq!(figure(&ignored, "condition.class.obeyed.generated"), 0.0);
+        let Obedience::Classes { generated, .. } = measure(-1.4) else {
+            panic!("classes were asked for");
+        };
+        assert_eq!(generated, [[0, 10], [0, 0]]);
     }
 
     #[test]
     fn a_followed_axis_has_a_slope() {
         let value = |i: usize| i as f32 / 20.0 - 1.0;
-        let zoo = zoo(|i| format!("{}", i * 10), "file,speed", value);
-        let asked = [-1.0f32, -0.5, 0.0, 0.5, 1.0];
-        let generated = |gain: f32| -> Vec<f32> {
+        let (zoo, known) = zoo(|i| format!("{}", i * 10), "file,speed", value);
+        let asked = known.take(&[0, 10, 20, 30, 39]);
+        let slope = |gain: f32| {
             let row = |asked: &f32| [gain * asked, 0.1, 0.0, -0.1, 0.2, 0.0];
-            asked.iter().flat_map(row).collect()
-        };
-        let slope = |gain| {
-            let figures = measure(&zoo, &generated(gain), &asked).unwrap();
-            figure(&figures, "condition.speed.slope.generated")
+            let generated: Vec<f32> = asked.rows.iter().flat_map(row).collect();
+            let found = Obedience::measure(&zoo, &known, &generated, &asked, SIZE).unwrap();
+            figure(&found, "condition.speed.slope.generated")
         };
         // The regression's own slope is below 1 by its ridge.
         assert!((0.6..1.2).contains(&slope(1.0)), "{}", slope(1.0));

@@ -1,14 +1,16 @@
 //! Points on the paths that a flow learns: from noise to networks, at some time between.
 //!
 //! A zoo has fewer networks than a network has weights, and a flow trained on the bare points
-//! learns to return them. So the end points are mixed: x_1 = cos(a) p + sin(a) q for two latents
-//! p, q of the zoo and a random angle a. In whitened coordinates such arcs keep the zoo's mean
-//! and covariance, and turn its N points into N (N - 1) arcs. Only networks of one class are
-//! mixed; continuous conditions, being the zoo's coordinates too, are mixed as the latents are.
+//! learns to return them. So the end points are mixed: x_1 = r (cos(a) p + sin(a) q) for a latent p
+//! of the zoo, a random angle a, and q another latent or a mixture of several whose weights have
+//! unit norm. In whitened coordinates and at r = 1 such mixtures keep the zoo's mean and covariance,
+//! and turn its N points into arcs between all of them. Only networks of one class are mixed;
+//! continuous conditions, being the zoo's coordinates too, are mixed about their mean as the latents
+//! are.
 
 use serde::Serialize;
 
-use crate::{assignment, condition::Conditions, random::Random, velocity::Points};
+use crate::{assignment, condition::Conditions, mixing::Mixing, random::Random, velocity::Points};
 
 /// How the times of training are distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -112,8 +114,8 @@ pub struct PathOptions {
     pub coupling: Coupling,
     /// Standard deviation of the noise.
     pub source_std: f64,
-    /// Range of the mixing angle in degrees; at 45 a mixture is half way between two networks.
-    pub angles: [f32; 2],
+    /// The end points.
+    pub mixing: Mixing,
     /// How often a condition is left out, so that the flow also learns to do without.
     pub condition_dropout: f32,
 }
@@ -187,18 +189,27 @@ impl Batch {
 }
 
 impl Latents {
-    /// `count` mixtures at an angle of these degrees.
-    pub fn mixtures(&self, count: usize, degrees: f32, random: &mut Random) -> Vec<f32> {
-        let options = PathOptions {
-            batch: count,
-            time: TimeDistribution::Uniform,
-            coupling: Coupling::Independent,
-            source_std: 1.0,
-            angles: [degrees; 2],
-            condition_dropout: 0.0,
-        };
-        mixtures(self, &options, random).ends
+    /// `count` mixtures.
+    pub fn mixtures(&self, count: usize, mixing: Mixing, random: &mut Random) -> Vec<f32> {
+        let classes = self.conditions.as_ref().and_then(Conditions::classes);
+        let one = |_| self.mix(&mixing.draw(self.count(), classes.as_deref(), random));
+        (0..count).flat_map(one).collect()
     }
+
+    /// The sum of some networks' latents, each with its weight.
+    fn mix(&self, parts: &[(usize, f32)]) -> Vec<f32> {
+        weighted(parts, self.size, |network| self.row(network))
+    }
+}
+
+/// A sum of rows.
+fn weighted<'a>(parts: &[(usize, f32)], size: usize, row: impl Fn(usize) -> &'a [f32]) -> Vec<f32> {
+    let mut sum = vec![0.0; size];
+    for (network, weight) in parts {
+        let pairs = sum.iter_mut().zip(row(*network));
+        pairs.for_each(|(sum, value)| *sum += weight * value);
+    }
+    sum
 }
 
 /// Both ends of a batch's paths, and the conditions.
@@ -210,50 +221,32 @@ struct Ends {
 
 fn mixtures(latents: &Latents, options: &PathOptions, random: &mut Random) -> Ends {
     let classes = latents.conditions.as_ref().and_then(Conditions::classes);
+    let means = latents.conditions.as_ref().map(Conditions::mean);
     let mut ends = Vec::with_capacity(options.batch * latents.size);
     let mut conditions = Vec::new();
     for _ in 0..options.batch {
-        let [p, q] = match &classes {
-            None => random.pair(latents.count()),
-            Some(classes) => pair_of_a_class(classes, random),
-        };
-        let [least, most] = options.angles;
-        let (sin, cos) = match p == q {
-            // The only network of its class in this part of the zoo.
-            true => (0.0, 1.0),
-            false => (least + (most - least) * random.uniform())
-                .to_radians()
-                .sin_cos(),
-        };
-        let mix = |(p, q): (&f32, &f32)| cos * p + sin * q;
-        ends.extend(latents.row(p).iter().zip(latents.row(q)).map(mix));
-        let Some(known) = &latents.conditions else {
+        let parts = options
+            .mixing
+            .draw(latents.count(), classes.as_deref(), random);
+        ends.extend(latents.mix(&parts));
+        let Some((known, means)) = latents.conditions.as_ref().zip(means.as_ref()) else {
             continue;
         };
         if random.uniform() < options.condition_dropout {
             conditions.extend(known.none());
         } else if classes.is_some() {
-            conditions.extend(known.row(p));
+            conditions.extend(known.row(parts[0].0));
         } else {
-            conditions.extend(known.row(p).iter().zip(known.row(q)).map(mix));
+            let total: f32 = parts.iter().map(|(_, weight)| weight).sum();
+            let mixed = weighted(&parts, known.size(), |network| known.row(network));
+            let about = |(value, mean): (f32, &f32)| value + (1.0 - total) * mean;
+            conditions.extend(mixed.into_iter().zip(means).map(about));
         }
     }
     Ends {
         noise: random.normal(ends.len(), options.source_std),
         ends,
         conditions,
-    }
-}
-
-/// A random network, and a random other one of its class, or itself if there is none.
-fn pair_of_a_class(classes: &[usize], random: &mut Random) -> [usize; 2] {
-    let first = random.index(classes.len());
-    let others: Vec<usize> = (0..classes.len())
-        .filter(|i| *i != first && classes[*i] == classes[first])
-        .collect();
-    match others.len() {
-        0 => [first, first],
-        count => [first, others[random.index(count)]],
     }
 }
 
@@ -342,6 +335,39 @@ mod tests {
     }
 
     #[test]
+    fn conditions_are_mixed_as_the_latents_are() {
+        // The only coordinate is the condition, less what makes its mean zero.
+        let files: Vec<String> = (0..5).map(|i| format!("{i}")).collect();
+        let values = [0.0f32, 1.0, 2.0, 3.0, 10.0];
+        let mut text = String::from("file,speed\n");
+        (0..5).for_each(|i| text += &format!("{i},{}\n", values[i]));
+        let conditions = Conditions::parse(&text, &files).unwrap();
+        let mean = conditions.mean()[0];
+        let latents = Latents {
+            size: 1,
+            values: conditions.rows.iter().map(|row| row - mean).collect(),
+            conditions: Some(conditions),
+        };
+        let options = PathOptions {
+            batch: 50,
+            time: TimeDistribution::Uniform,
+            coupling: Coupling::Independent,
+            source_std: 1.0,
+            mixing: Mixing {
+                networks: 4,
+                radius: 0.8,
+                ..Mixing::PAIRS
+            },
+            condition_dropout: 0.0,
+        };
+        let drawn = mixtures(&latents, &options, &mut Random::new(4, 0));
+        for (end, condition) in drawn.ends.iter().zip(&drawn.conditions) {
+            // A few roundings of numbers of size one.
+            assert!((end + mean - condition).abs() < 1e-5, "{end} {condition}");
+        }
+    }
+
+    #[test]
     fn only_networks_of_a_class_are_mixed() {
         // Class 0 lives on the first axis, class 1 on the second.
         let files: Vec<String> = (0..4).map(|i| format!("{i}")).collect();
@@ -356,7 +382,10 @@ mod tests {
             time: TimeDistribution::Uniform,
             coupling: Coupling::Independent,
             source_std: 1.0,
-            angles: [20.0, 45.0],
+            mixing: Mixing {
+                networks: 3,
+                ..Mixing::PAIRS
+            },
             condition_dropout: 0.25,
         };
         let Ends {

@@ -26,10 +26,24 @@ impl Random {
         (2.0 * self.uniform() - 1.0) * bound
     }
 
+    /// PyTorch's default start of a linear layer or convolution, weights and biases: uniform within
+    /// 1 / sqrt(inputs).
+    pub fn fill_layer(&mut self, weights: &mut [f32], inputs: usize) {
+        let bound = 1.0 / (inputs as f32).sqrt();
+        weights.iter_mut().for_each(|w| *w = self.symmetric(bound));
+    }
+
     /// Uniform in 0..count.
     pub fn index(&mut self, count: usize) -> usize {
         // A 64-bit fraction of `count`: its bias is below count / 2^64.
         ((u128::from(self.0.next_u64()) * count as u128) >> 64) as usize
+    }
+
+    /// The first `count` of the items are chosen from all of them at random, and in random order.
+    pub fn choose<T>(&mut self, items: &mut [T], count: usize) {
+        for i in 0..count {
+            items.swap(i, i + self.index(items.len() - i));
+        }
     }
 
     /// Two different numbers, uniform in 0..count.

@@ -1,8 +1,9 @@
 //! Batch normalisation's running statistics, taken anew from data.
 //!
 //! Running means and variances describe what the layers before them compute. In a generated network
-//! they were generated with the weights and fit them only about as well; here they are measured,
-//! layer by layer from the input on, since what a layer sees depends on the statistics before it.
+//! they were generated with the weights and fit them only about as well; here they are measured, in
+//! one pass in which every layer normalises by the batch at hand, as in training (Izmailov et al.,
+//! "Averaging weights leads to wider optima and better generalization", UAI 2018, arXiv 1803.05407).
 
 use std::{ops::Range, path::Path};
 
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use crate::{
     dataset::{Batches, Dataset},
     error::{Result, invalid},
-    evaluator::Tensor,
+    evaluator::{Data, Tensor},
     files,
     network::{BatchNorm, Network},
     pool::Pool,
@@ -41,12 +42,15 @@ pub struct Recalibration {
     batches: Batches,
 }
 
+/// Values that are watched for each normalisation.
+const WATCHED: usize = 3;
+
 impl Recalibration {
     /// On the rows of `data`.
     ///
     /// Errors: RUNTIME_MISSING; INVALID_ARGUMENT if the network has no batch normalisation, or the
     /// data do not fit it.
-    pub fn new(network: &Network, data: Dataset) -> Result<Self> {
+    pub fn new(network: &Network, data: &Dataset) -> Result<Self> {
         let norms = network.batch_norms();
         if norms.is_empty() {
             return Err(invalid(
@@ -54,10 +58,14 @@ impl Recalibration {
                  recalibrate",
             ));
         }
-        let values: Vec<&str> = norms.iter().map(|norm| norm.input.as_str()).collect();
+        let (by_batch, statistics) = network.by_batch();
+        let watched: Vec<&str> = statistics
+            .iter()
+            .flat_map(|s| [&s.mean[..], &s.variance[..], &s.shape[..]])
+            .collect();
         Ok(Self {
-            pool: Pool::watching(network, &values)?,
-            batches: Batches::new(network, data)?,
+            pool: Pool::watching(&by_batch, &watched)?,
+            batches: Batches::new(network, data.scattered())?,
             norms,
         })
     }
@@ -66,28 +74,51 @@ impl Recalibration {
     ///
     /// Errors: RUNTIME_FAILED.
     pub fn apply(&self, weights: &mut [f32]) -> Result<()> {
-        for (i, norm) in self.norms.iter().enumerate() {
-            let [means, variances] = self.statistics(weights, i, norm.mean.len())?;
-            weights[norm.mean.clone()].copy_from_slice(&means);
-            weights[norm.variance.clone()].copy_from_slice(&variances);
-        }
-        Ok(())
-    }
-
-    /// Means and (as PyTorch keeps them, unbiased) variances of what norm `i` sees, by channel.
-    fn statistics(&self, weights: &[f32], i: usize, channels: usize) -> Result<[Vec<f32>; 2]> {
-        let mut moments = vec![Moments::default(); channels];
+        let channels = self.norms.iter().map(|norm| norm.mean.len());
+        let mut found: Vec<Vec<Moments>> = channels
+            .map(|channels| vec![Moments::default(); channels])
+            .collect();
         for batch in self.batches.tensors() {
             let values = self
                 .pool
                 .with(|evaluator| evaluator.run(weights, &[batch]))?;
             // The network's outputs come first.
-            let watched = &values[values.len() - self.norms.len() + i];
-            each_channel(watched, |channel, values| moments[channel].add(values))?;
+            let watched = &values[values.len() - WATCHED * self.norms.len()..];
+            for (moments, watched) in found.iter_mut().zip(watched.chunks_exact(WATCHED)) {
+                add(moments, watched)?;
+            }
         }
-        let means = moments.iter().map(|m| m.mean as f32).collect();
-        Ok([means, moments.iter().map(Moments::variance).collect()])
+        for (norm, moments) in self.norms.iter().zip(&found) {
+            let means = moments.iter().map(|m| m.mean as f32);
+            let variances = moments.iter().map(Moments::variance);
+            for (place, mean) in norm.mean.clone().zip(means) {
+                weights[place] = mean;
+            }
+            for (place, variance) in norm.variance.clone().zip(variances) {
+                weights[place] = variance;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Adds what one batch has shown: mean, variance and shape.
+fn add(moments: &mut [Moments], watched: &[Tensor]) -> Result<()> {
+    let (Some(means), Some(variances), Data::I64(shape)) =
+        (watched[0].floats(), watched[1].floats(), &watched[2].data)
+    else {
+        return Err(invalid("a batch normalisation's input is not of floats"));
+    };
+    let count = (shape[0] * shape[2]) as f64;
+    for ((moments, mean), variance) in moments.iter_mut().zip(means).zip(variances) {
+        let (mean, variance) = (f64::from(*mean), f64::from(*variance));
+        moments.add(&Moments {
+            count,
+            mean,
+            squares: count * variance,
+        });
+    }
+    Ok(())
 }
 
 /// Mean and summed squared deviations, of which parts are added (Chan, Golub and LeVeque 1979).
@@ -99,34 +130,18 @@ struct Moments {
 }
 
 impl Moments {
-    fn add(&mut self, values: &[f32]) {
-        let count = values.len() as f64;
-        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
-        let squares: f64 = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
-        let total = self.count + count;
-        let apart = mean - self.mean;
-        self.squares += squares + apart * apart * self.count * count / total;
-        self.mean += apart * count / total;
+    fn add(&mut self, part: &Self) {
+        let total = self.count + part.count;
+        let apart = part.mean - self.mean;
+        self.squares += part.squares + apart * apart * self.count * part.count / total;
+        self.mean += apart * part.count / total;
         self.count = total;
     }
 
+    /// As PyTorch keeps it, unbiased.
     fn variance(&self) -> f32 {
         (self.squares / (self.count - 1.0).max(1.0)) as f32
     }
-}
-
-/// Calls with the positions of every sample and channel of [batch, channels, ...].
-fn each_channel(tensor: &Tensor, mut channel: impl FnMut(usize, &[f32])) -> Result<()> {
-    let (Some(values), [_, channels, rest @ ..]) = (tensor.floats(), &tensor.shape[..]) else {
-        return Err(invalid(
-            "a batch normalisation's input is not [batch, channels, ...] of floats",
-        ));
-    };
-    let positions: usize = rest.iter().product();
-    for (i, values) in values.chunks_exact(positions).enumerate() {
-        channel(i % channels, values);
-    }
-    Ok(())
 }
 
 /// Recalibrates all networks in a folder on the rows of `data` and writes them to `output`;
@@ -145,7 +160,7 @@ pub fn recalibrate(
     let size = source.network.layout().len();
     let store = Store::memory(vec![0.0; source.count() * size], size);
     let mut zoo = source.read(store, || ())?;
-    let recalibration = Recalibration::new(&zoo.network, Dataset::read(data)?)
+    let recalibration = Recalibration::new(&zoo.network, &Dataset::read(data)?)
         .map_err(|e| e.at(format!("'{}'", data.display())))?;
     let metric = test
         .map(|test| Metric::accuracy(&zoo.network, test))
@@ -205,8 +220,18 @@ mod tests {
     #[test]
     fn moments_of_parts_are_those_of_the_whole() {
         let values: Vec<f32> = (0..90).map(|i| (i * i % 17) as f32 + 1000.0).collect();
+        let moments = |part: &[f32]| {
+            let count = part.len() as f64;
+            let mean = part.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+            let squares = part.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
+            Moments {
+                count,
+                mean,
+                squares,
+            }
+        };
         let mut parts = Moments::default();
-        values.chunks(7).for_each(|part| parts.add(part));
+        values.chunks(7).for_each(|part| parts.add(&moments(part)));
         let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / 90.0;
         let squares: f64 = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
         assert!((parts.mean - mean).abs() < 1e-9);

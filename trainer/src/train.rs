@@ -20,9 +20,11 @@ use crate::{
     gauge::Gauges,
     groups::Groups,
     interrupt,
-    judge::{Judge, Score},
+    judge::Judge,
     latent::{self, Basis, BasisChoice, Fit},
-    memory, mixing, obedience,
+    memory,
+    mixing::{self, Mixing},
+    obedience::Obedience,
     path::{Coupling, Latents, PathOptions, Target, TimeDistribution},
     pca::{Split, Wanted},
     progress::{self, Progress},
@@ -69,8 +71,8 @@ pub struct TrainOptions {
     pub width: Option<usize>,
     /// How the flow is trained; its seed is that of everything random.
     pub flow: FlowOptions,
-    /// Range of the mixing angle in degrees; `None`: [`mixing::choose`].
-    pub angles: Option<[f32; 2]>,
+    /// How networks are mixed before they are learned; `None`: [`mixing::choose`].
+    pub mixing: Option<Mixing>,
     /// Rounds of straightening.
     pub reflow: usize,
     /// Largest relative error of the default solver.
@@ -100,7 +102,7 @@ impl Default for TrainOptions {
                     time: TimeDistribution::Uniform,
                     coupling: Coupling::Independent,
                     source_std: 1.0,
-                    angles: mixing::WIDEST,
+                    mixing: Mixing::PAIRS,
                     condition_dropout: 0.1,
                 },
                 step: crate::adamw::Step {
@@ -113,7 +115,7 @@ impl Default for TrainOptions {
                 keep: Keep::Quality,
                 device: Device::Cpu,
             },
-            angles: None,
+            mixing: None,
             reflow: 0,
             solver_error: solver::DEFAULT_ERROR,
             network: None,
@@ -212,15 +214,14 @@ fn learn(
     drop(resumable);
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
-    let score = inputs
-        .validation
-        .as_ref()
-        .map(|metric| score(metric, inputs.zoo.layout().len()));
-    let score = score.as_ref().map(|score| score as &Score<'_>);
-    let judge = Judge::new(&latents.training, &latents.basis, score)?;
+    let judge = Judge::new(
+        &latents.training,
+        &latents.basis,
+        inputs.validation.as_ref(),
+    )?;
     let mut options = options.clone();
-    options.flow.path.angles = match options.angles {
-        Some(angles) => angles,
+    options.flow.path.mixing = match options.mixing {
+        Some(mixing) => mixing,
         None => mixing::choose(&latents.training, &judge, options.flow.seed)?,
     };
     let trainer = Trainer {
@@ -564,14 +565,10 @@ impl Trainer<'_> {
         about
             .quality
             .extend(figures.map(|(key, value)| ((*key).to_owned(), *value)));
-        if let Some(asked) = &asked {
-            let latents: Vec<f32> = generated
-                .chunks_exact(size)
-                .flat_map(|network| self.latents.basis.encode(network))
-                .collect();
-            about
-                .quality
-                .extend(obedience::measure(training, &latents, &asked.rows)?);
+        if let (Some(known), Some(asked)) = (&training.conditions, &asked) {
+            let zoo = parts.training(zoo);
+            let found = Obedience::measure(&zoo, known, &generated, asked, size)?;
+            about.quality.extend(found.figures());
         }
         Ok(about)
     }
@@ -601,14 +598,6 @@ fn describe(at: &flow::Progress) -> String {
         }
     }
     text
-}
-
-/// The mean score of networks on validation data.
-fn score(metric: &Metric, size: usize) -> impl Fn(&[f32]) -> Result<f64> {
-    move |networks| {
-        let scores = metric.scores(networks, size)?;
-        Ok(scores.iter().sum::<f64>() / scores.len() as f64)
-    }
 }
 
 /// The folder's own name, without where it lies.
@@ -788,10 +777,7 @@ fn provenance(
         ("velocity", json(json!(shape.variant))),
         ("width", shape.width.to_string()),
         ("batch", flow.path.batch.to_string()),
-        (
-            "mixing",
-            format!("{} to {} degrees", flow.path.angles[0], flow.path.angles[1]),
-        ),
+        ("mixing", flow.path.mixing.to_string()),
         ("time", json(json!(flow.path.time))),
         ("coupling", json(json!(flow.path.coupling))),
         ("rate", flow.step.rate.to_string()),

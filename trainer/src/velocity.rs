@@ -145,15 +145,17 @@ impl Velocity {
 
     fn start(shape: Shape, seed: u64, random_output: bool) -> Self {
         let mut random = Random::new(seed, 0);
-        let mut weights = Vec::new();
+        let mut weights = vec![0.0; shape.weight_count()];
         for tensor in shape.tensors() {
-            let mut uniform = |inputs: usize| random.symmetric(1.0 / (inputs as f32).sqrt());
-            weights.extend(tensor.range.map(|_| match tensor.fill {
-                Fill::Ones => 1.0,
-                Fill::Uniform { inputs } => uniform(inputs),
-                Fill::Output { inputs } if random_output => uniform(inputs),
-                Fill::Zeros | Fill::Output { .. } => 0.0,
-            }));
+            let values = &mut weights[tensor.range];
+            match tensor.fill {
+                Fill::Ones => values.fill(1.0),
+                Fill::Output { .. } if !random_output => {}
+                Fill::Uniform { inputs } | Fill::Output { inputs } => {
+                    random.fill_layer(values, inputs);
+                }
+                Fill::Zeros => {}
+            }
         }
         Self { shape, weights }
     }

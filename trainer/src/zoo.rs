@@ -252,9 +252,18 @@ impl<'a> Writer<'a> {
     ///
     /// Errors: IO; DIVERGED naming the tensor if a weight is out of its type's range.
     pub fn add(&mut self, network: &[f32]) -> Result<()> {
-        let name = format!("net-{:0digits$}", self.next, digits = self.digits);
+        let name = self.name(self.next);
         self.next += 1;
         self.add_as(&name, network)
+    }
+
+    /// The file of the network of this number.
+    pub fn file(&self, number: usize) -> String {
+        format!("{}.safetensors", self.name(number))
+    }
+
+    fn name(&self, number: usize) -> String {
+        format!("net-{number:0digits$}", digits = self.digits)
     }
 
     /// The same under a name of its own, without the extension.

@@ -8,7 +8,9 @@ use dwf::{Model, SampleOptions, Sampler};
 use dwf_trainer::{
     task::{
         Origin,
-        cartpole::{self, SOLVED, State, held_out_starts, mean_return},
+        cartpole::{CartPole, State},
+        evolution::{self, Plant},
+        train_anew,
     },
     zoo::Zoo,
 };
@@ -18,10 +20,10 @@ fn episodes_are_those_of_the_task() {
     // Always to the right the pole falls to the left, in 8 to 10 steps as everybody's CartPole.
     let mut right = [0f32; 114];
     right[113] = 1.0;
-    let starts = held_out_starts(100, 0);
-    let mean = mean_return(&right, &starts);
+    let starts = CartPole::held_out_starts(100, 0);
+    let mean = CartPole::default().mean_return(&right, &starts);
     assert!((8.5..10.5).contains(&mean), "{mean}");
-    assert_ne!(starts, held_out_starts(100, 1));
+    assert_ne!(starts, CartPole::held_out_starts(100, 1));
     let within = |State(state): &State| state.iter().all(|x| x.abs() <= 0.05);
     assert!(starts.iter().all(within));
 }
@@ -42,16 +44,16 @@ fn every_trained_policy_solves_the_task_and_follows_from_the_seed() {
             .contains("8 networks of 114 weights to zoo: mean return")
     );
     let zoo = Zoo::read(&folder.path().join("zoo")).unwrap();
-    let starts = held_out_starts(100, 5);
+    let starts = CartPole::held_out_starts(100, 5);
     for network in zoo.networks() {
-        assert!(mean_return(network, &starts) >= SOLVED);
+        assert!(CartPole::default().mean_return(network, &starts) >= CartPole::SOLVED);
     }
     let origin = Origin {
         count: 2,
         seed: 5,
         shared_start: false,
     };
-    let again = cartpole::zoo(origin, &|| ());
+    let again = evolution::zoo(|_| CartPole::default(), origin, &train_anew).unwrap();
     assert_eq!(zoo.weights[..2 * 114], again.weights[..]);
     assert_ne!(zoo.weights[..114], zoo.weights[114..228]);
 }
@@ -72,9 +74,10 @@ fn almost_every_policy_of_the_committed_artifact_solves_the_task() {
     };
     let mut sampler = Sampler::new(&model, &Default::default()).unwrap();
     sampler.sample(options, &mut weights[..]).unwrap();
-    let starts = held_out_starts(100, 0);
+    let starts = CartPole::held_out_starts(100, 0);
     let networks = weights.chunks_exact(size);
-    let solved = networks.filter(|network| mean_return(network, &starts) >= SOLVED);
+    let solved = networks
+        .filter(|network| CartPole::default().mean_return(network, &starts) >= CartPole::SOLVED);
     let solved = solved.count();
     assert!(solved >= 950, "{solved} of 1000");
 }

@@ -42,6 +42,7 @@ const FINE: Quality = Quality {
     std_ratio: 1.0,
     near_copies: 0.0,
     shortfall: None,
+    novel_and_good: 0.0,
 };
 
 /// A training that is told what its samples are worth at every step that is checked.
@@ -137,20 +138,21 @@ fn the_best_samples_are_kept() {
         let flow = train(&FAR, &ALONE, &options, None, judge, |_, _| Ok(())).unwrap();
         flow.step
     };
-    fn quality(std_ratio: f64, shortfall: f64) -> Quality {
+    fn quality(std_ratio: f64, shortfall: f64, novel_and_good: f64) -> Quality {
         Quality {
             std_ratio,
             near_copies: 0.0,
             shortfall: Some(shortfall),
+            novel_and_good,
         }
     }
-    // One check a step: 0.2 % is no difference, and then the wider spread is better.
+    // One check a step: 0.2 % is no difference, and then novel and good ones decide.
     assert_eq!(
         kept(|check| match check {
-            7 => quality(0.80, 0.0101),
-            9 => quality(0.9, 0.0109),
-            30 => quality(0.5, 0.0),
-            _ => quality(0.9, 0.02),
+            7 => quality(0.9, 0.0101, 0.1),
+            9 => quality(0.8, 0.0109, 0.2),
+            30 => quality(0.5, 0.0, 0.3),
+            _ => quality(0.9, 0.02, 0.3),
         }),
         9
     );

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, path::Path};
 use dwf_trainer::{
     flow::DEFAULT_STEPS,
     report::key,
-    task::{Origin, classification, iris},
+    task::{
+        Origin,
+        classification::{self, alike},
+        iris, train_anew,
+    },
     train::{TrainOptions, train},
 };
 
@@ -31,13 +35,15 @@ fn trained(seed: u64, steps: usize) -> BTreeMap<String, f64> {
         seed,
         shared_start: false,
     };
+    let splits = iris::splits(seed);
     let made = classification::zoo(
         &iris::classifier(),
-        &iris::splits(seed),
-        &iris::RECIPE,
+        &splits,
+        alike(&splits, iris::RECIPE),
         origin,
-        &|| (),
-    );
+        &train_anew,
+    )
+    .unwrap();
     made.write(&zoo).unwrap();
     let mut options = TrainOptions::default();
     options.flow.steps = steps;

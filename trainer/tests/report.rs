@@ -12,7 +12,11 @@ use dwf_trainer::{
     classifier::{Architecture, Recipe},
     dataset::Dataset,
     report::key,
-    task::{Made, Origin, classification, digits},
+    task::{
+        Made, Origin,
+        classification::{self, alike},
+        digits, train_anew,
+    },
     zoo::Zoo,
 };
 use serde_json::Value;
@@ -89,6 +93,44 @@ fn policies_are_reported_on_by_their_return() {
     let page = fs::read_to_string(at.join("page.html")).unwrap();
     assert!(page.contains("Too few networks were held out"), "{page}");
     assert!(!page.contains("Ensembles"));
+    // What policies do: they differ in some states, and trained ones hardly fail.
+    assert!(page.contains("Errors of their own"), "{page}");
+    let report: Value = serde_json::from_slice(&fs::read(at.join("page.json")).unwrap()).unwrap();
+    let differ = |name: &str| population(&report, name)["disagreement"].as_f64().unwrap();
+    assert!((0.01..0.6).contains(&differ("zoo")), "{}", differ("zoo"));
+    assert_eq!(differ("average of the zoo"), 0.0);
+    let overlaps = population(&report, "zoo")["overlaps"].as_array().unwrap();
+    assert!(
+        overlaps
+            .iter()
+            .all(|x| (0.0..=1.0).contains(&x.as_f64().unwrap()))
+    );
+}
+
+/// From networks taught half of the digits each to flows that are asked for either half.
+#[test]
+fn a_conditioned_zoo_is_learned_and_its_obedience_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    succeeds(at, "zoo digits --count 16 --condition digits -o zoo");
+    succeeds(
+        at,
+        "train zoo -o halves.onnx --basis linear --steps 400 --mix 21..45",
+    );
+    succeeds(at, "report halves.onnx --zoo zoo -o page.html -n 20");
+    let report: Value = serde_json::from_slice(&fs::read(at.join("page.json")).unwrap()).unwrap();
+    let classes = &report["obedience"]["classes"];
+    assert_eq!(classes["names"], serde_json::json!(["0-4", "5-9"]));
+    let count = |who: &str, asked: usize, read: usize| classes[who][asked][read].as_u64().unwrap();
+    for who in ["zoo", "generated"] {
+        let right = count(who, 0, 0) + count(who, 1, 1);
+        let wrong = count(who, 0, 1) + count(who, 1, 0);
+        assert!(right + wrong >= 14 && wrong <= 2, "{classes}");
+    }
+    let page = fs::read_to_string(at.join("page.html")).unwrap();
+    assert!(page.contains("Obedience") && page.contains("asked, read as"));
+    let model = Model::open(at.join("halves.onnx"), &Default::default()).unwrap();
+    assert!(model.metadata().quality["condition.class.obeyed.generated"] > 0.85);
 }
 
 #[test]
@@ -107,7 +149,14 @@ fn what_was_learned_carries_over_to_other_digits() {
         seed: 0,
         shared_start: false,
     };
-    let mut made = classification::zoo(&classifier, &splits, &recipe, origin, &|| ());
+    let mut made = classification::zoo(
+        &classifier,
+        &splits,
+        alike(&splits, recipe),
+        origin,
+        &train_anew,
+    )
+    .unwrap();
     let others = digits::splits(5..=9, 0);
     let about = r#"{"task":"digits","network":"mlp","count":10,"seed":0,"shared_start":false}"#;
     made.files.extend([
@@ -152,7 +201,7 @@ fn write_spoiled(folder: &Path) -> (Layout, Dataset) {
     let architecture = Architecture::Resnet;
     let classifier = architecture.build(digits::IMAGE, digits::CLASSES);
     let recipe = Recipe {
-        epochs: 4,
+        epochs: 2,
         ..digits::recipe(architecture)
     };
     let origin = Origin {
@@ -163,8 +212,16 @@ fn write_spoiled(folder: &Path) -> (Layout, Dataset) {
     let Made {
         layout,
         mut weights,
+        condition,
         files,
-    } = classification::zoo(&classifier, &splits, &recipe, origin, &|| ());
+    } = classification::zoo(
+        &classifier,
+        &splits,
+        alike(&splits, recipe),
+        origin,
+        &train_anew,
+    )
+    .unwrap();
     for network in weights.chunks_exact_mut(layout.len()) {
         for tensor in layout.tensors() {
             let value = match tensor.name.rsplit('.').next() {
@@ -178,6 +235,7 @@ fn write_spoiled(folder: &Path) -> (Layout, Dataset) {
     let made = Made {
         layout: layout.clone(),
         weights,
+        condition,
         files,
     };
     made.write(folder).unwrap();

@@ -4,7 +4,13 @@
 
 mod common;
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use common::answer;
 use dwf_trainer::{
@@ -185,15 +191,15 @@ fn networks_of_all_kinds_learn_the_digits() {
         task::digits,
     };
     let splits = digits::splits(0..=9, 0);
-    for (architecture, weights) in [
-        (Architecture::Mlp(&[32, 32]), 3466),
-        (Architecture::Resnet, 5266),
-        (Architecture::Vit, 4986),
+    for (architecture, weights, epochs) in [
+        (Architecture::Mlp(&[32, 32]), 3466, 25),
+        (Architecture::Resnet, 307_274, 2),
+        (Architecture::Vit, 18_154, 15),
     ] {
         let classifier = architecture.build(digits::IMAGE, digits::CLASSES);
         assert_eq!(classifier.layout().len(), weights);
         let recipe = Recipe {
-            epochs: 25,
+            epochs,
             ..digits::recipe(architecture)
         };
         let mut random = Random::new(0, 0);
@@ -203,4 +209,86 @@ fn networks_of_all_kinds_learn_the_digits() {
         let accuracy = splits.test.accuracy(&logits);
         assert!(accuracy > 0.8, "{architecture:?}: {accuracy}");
     }
+}
+
+/// A zoo that is being made is stopped by this signal once two networks lie in the work folder.
+#[cfg(unix)]
+fn stop_by(signal: &str, at: &Path, arguments: &str) -> Option<i32> {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(arguments.split_whitespace())
+        .current_dir(at)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let finished = || {
+        let parts = fs::read_dir(at.join("new.work")).into_iter().flatten();
+        let files = parts.flat_map(|part| fs::read_dir(part.unwrap().path()).into_iter().flatten());
+        let names = files.map(|file| file.unwrap().file_name());
+        names
+            .filter(|name| !name.to_string_lossy().contains("draft"))
+            .count()
+    };
+    while finished() < 2 {
+        assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let kill = Command::new("kill")
+        .args([signal, &process.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    process.wait().unwrap().code()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_zoo_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let zoo = "zoo digits --count 12 --seed 2";
+    assert!(answer(at, &format!("{zoo} -o whole")).0);
+    // A killed process tells nobody; Ctrl-C ends with 130, as shells report it.
+    let again = format!("{zoo} -o new");
+    assert_eq!(stop_by("-KILL", at, &again), None);
+    assert_eq!(stop_by("-INT", at, &again), Some(130));
+    assert!(!at.join("new").exists());
+    // What was finished is not trained again: a network that another run has kept comes out.
+    let part = fs::read_dir(at.join("new.work")).unwrap().next();
+    let part = part.unwrap().unwrap().path();
+    let (success, text) = answer(at, &again);
+    assert!(success, "{text}");
+    assert!(!part.exists());
+    for file in common::names(&at.join("whole")) {
+        let read = |name: &str| fs::read(at.join(name).join(&file)).unwrap();
+        assert!(read("whole") == read("new"), "{file}");
+    }
+    assert_eq!(common::names(at), ["new", "whole"]);
+}
+
+#[test]
+fn networks_that_differ_on_purpose_come_with_their_conditions() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let conditions = |arguments: &str| {
+        let (success, text) = answer(at, &format!("zoo {arguments}"));
+        assert!(success, "{text}");
+        let name = arguments.rsplit(' ').next().unwrap();
+        fs::read_to_string(at.join(name).join("conditions.csv")).unwrap()
+    };
+    let text = conditions("cartpole --count 8 --condition length -o poles");
+    let mut lengths: Vec<f64> = text
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(1).unwrap().parse().unwrap())
+        .collect();
+    assert!(
+        text.starts_with("file,length\nnet-000.safetensors,"),
+        "{text}"
+    );
+    assert!(!lengths.is_sorted());
+    lengths.sort_by(f64::total_cmp);
+    assert_eq!((lengths[0], lengths[7], lengths.len()), (0.5, 2.0, 8));
+    let text = conditions("digits --count 8 --condition digits --digits 2-5 -o halves");
+    let expected = "file,class\nnet-000.safetensors,2-3\nnet-001.safetensors,4-5\n";
+    assert!(text.starts_with(expected), "{text}");
 }

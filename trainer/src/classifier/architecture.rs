@@ -11,7 +11,7 @@ pub enum Architecture {
     /// channels, then half the resolution and 128. Narrower ones do not connect: at 8 and 16 the
     /// average of two that were trained apart and aligned is worth nothing.
     Resnet,
-    /// A vision transformer of pre-norm blocks, named as timm's: 16 patches an image, 16 wide, 2
+    /// A vision transformer of pre-norm blocks, named as timm's: 16 patches an image, 32 wide, 2
     /// deep, 2 heads, the mean of its tokens classified.
     Vit,
 }
@@ -28,7 +28,7 @@ pub struct Image {
 }
 
 const CHANNELS: [usize; 2] = [64, 128];
-const WIDTH: usize = 16;
+const WIDTH: usize = 32;
 const DEPTH: usize = 2;
 const HEADS: usize = 2;
 /// Patches along a side of an image.

@@ -24,6 +24,10 @@ pub(crate) struct Args {
     /// the zoo's folder; for a zoo of policies that `dwf zoo` made, its episodes
     #[arg(long, value_name = "CSV")]
     data: Option<PathBuf>,
+    /// The conditions that it was trained with, if it was. Default: conditions.csv in the zoo's
+    /// folder
+    #[arg(long, value_name = "CSV")]
+    conditions: Option<PathBuf>,
     /// The page to write; the figures go to the same name with .json
     #[arg(short, long, value_name = "FILE.html", default_value = "report.html")]
     output: PathBuf,
@@ -39,6 +43,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let options = ReportOptions {
             data: self.data,
+            conditions: self.conditions,
             count: self.count,
             seed: self.seed,
         };

@@ -6,18 +6,24 @@ use std::{
 };
 
 use clap::ValueEnum;
+use dwf::metadata::hex;
 use dwf_trainer::{
     classifier::{Architecture, Classifier, Recipe},
     dataset::{Dataset, Images, Splits},
     error::Result,
     progress,
     task::{
-        self, About, Made, Origin, cartpole,
-        classification::{self, file},
-        digits, images, iris, pendulum,
+        self, About, Condition, Made, Origin,
+        cartpole::{self, CartPole},
+        classification::{self, Lesson, alike, file},
+        digits::{self, Curriculum, Difference},
+        evolution::{self, Plant},
+        images, iris,
+        pendulum::Pendulum,
     },
     zoo::MIN_NETWORKS,
 };
+use sha2::{Digest, Sha256};
 
 use super::at_least;
 
@@ -26,6 +32,9 @@ use super::at_least;
 /// A zoo of classifiers gets its data beside the networks: train.csv, validation.csv (to choose
 /// settings by) and held-out.csv (to report on); and network.onnx, the graph without weights of
 /// networks that are no plain MLP.
+///
+/// Ctrl-C stops it so that the same command goes on where it was: finished networks lie in DIR.work
+/// until then.
 #[derive(clap::Subcommand)]
 pub(crate) enum Zoo {
     /// MLPs 4-16-3 on Fisher's Iris data
@@ -41,6 +50,10 @@ pub(crate) enum Zoo {
         /// carried over to the others
         #[arg(long, value_name = "A-B", default_value = "0-9", value_parser = digit_range)]
         digits: RangeInclusive<usize>,
+        /// What the networks differ by on purpose; written to conditions.csv, so that the flow
+        /// learns to make what is asked for
+        #[arg(long, value_enum)]
+        condition: Option<DigitsCondition>,
     },
     /// Classifiers of images that you have: MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100
     Images {
@@ -57,7 +70,13 @@ pub(crate) enum Zoo {
         epochs: usize,
     },
     /// Policies 4-16-2 that balance the pole of CartPole-v1
-    Cartpole(Common),
+    Cartpole {
+        #[command(flatten)]
+        common: Common,
+        /// What the policies differ by on purpose; written to conditions.csv
+        #[arg(long, value_enum)]
+        condition: Option<CartpoleCondition>,
+    },
     /// Policies 3-16-1 that swing up Pendulum-v1
     Pendulum(Common),
 }
@@ -86,10 +105,26 @@ pub(crate) struct Common {
 pub(crate) enum NetworkName {
     /// Hidden layers of 32 and 32
     Mlp,
-    /// Residual, 5266 weights with batch normalisation's statistics (for the digits)
+    /// Residual, 64 and 128 channels, with batch normalisation
     Resnet,
-    /// Vision transformer, 4986 weights (for the digits)
+    /// Vision transformer, 32 wide, two blocks of two heads
     Vit,
+}
+
+/// What classifiers of digits differ by.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum DigitsCondition {
+    /// The digits that they were taught: the lower half or the upper, a class
+    Digits,
+    /// The noise on the inputs that they were trained with, 0 to 1
+    Noise,
+}
+
+/// What policies differ by.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum CartpoleCondition {
+    /// The pole's length, half to twice that of CartPole-v1
+    Length,
 }
 
 impl NetworkName {
@@ -107,15 +142,20 @@ impl NetworkName {
 }
 
 impl Common {
-    fn about(&self, task: &str, network: Option<NetworkName>) -> About {
+    fn origin(&self) -> Origin {
+        Origin {
+            count: self.count,
+            seed: self.seed,
+            shared_start: self.shared_init,
+        }
+    }
+
+    fn about(&self, task: &str, network: Option<NetworkName>, condition: Option<&str>) -> About {
         About {
             task: task.into(),
             network: network.map(|network| network.name().into()),
-            origin: Origin {
-                count: self.count,
-                seed: self.seed,
-                shared_start: self.shared_init,
-            },
+            condition: condition.map(Into::into),
+            origin: self.origin(),
         }
     }
 
@@ -128,26 +168,35 @@ impl Common {
 impl Zoo {
     pub(crate) fn run(self) -> Result<()> {
         match self {
-            Self::Iris(common) => {
-                let about = common.about("iris", None);
-                let splits = iris::splits(common.seed);
-                let classifier = iris::classifier();
-                classifiers(&common, &about, &classifier, &splits, &iris::RECIPE, None)
+            Self::Iris(common) => Classifiers {
+                about: common.about("iris", None, None),
+                classifier: iris::classifier(),
+                splits: iris::splits(common.seed),
+                others: None,
             }
+            .make_alike(&common, iris::RECIPE),
             Self::Digits {
                 common,
                 network,
                 digits,
+                condition,
             } => {
-                let architecture = network.architecture();
+                let difference = condition.map(DigitsCondition::difference);
+                let about = common.about("digits", Some(network), difference.map(|d| d.1));
+                let recipe = digits::recipe(network.architecture());
                 let classes = digits.clone().count();
-                let classifier = architecture.build(digits::IMAGE, classes);
-                let others = digits::others(&digits);
-                let others = others.map(|others| digits::splits(others, common.seed));
-                let splits = digits::splits(digits, common.seed);
-                let recipe = digits::recipe(architecture);
-                let about = common.about("digits", Some(network));
-                classifiers(&common, &about, &classifier, &splits, &recipe, others)
+                let zoo = Classifiers {
+                    about,
+                    classifier: network.architecture().build(digits::IMAGE, classes),
+                    splits: digits::splits(digits.clone(), common.seed),
+                    others: digits::others(&digits)
+                        .map(|others| digits::splits(others, common.seed)),
+                };
+                let difference = difference.map(|d| d.0);
+                let curriculum =
+                    Curriculum::new(difference, &digits, &zoo.splits, recipe, common.origin());
+                let lesson = |network| curriculum.lesson(network);
+                zoo.make(&common, lesson, curriculum.condition())
             }
             Self::Images {
                 data,
@@ -157,29 +206,37 @@ impl Zoo {
             } => {
                 let images = Images::read(&data)?;
                 let architecture = network.architecture();
-                let classifier = architecture.build(images.image, images.classes);
                 let recipe = Recipe {
                     epochs,
                     ..digits::recipe(architecture)
                 };
-                let splits = images::splits(images, common.seed);
-                let about = common.about("images", Some(network));
-                classifiers(&common, &about, &classifier, &splits, &recipe, None)
+                Classifiers {
+                    about: common.about("images", Some(network), None),
+                    classifier: architecture.build(images.image, images.classes),
+                    splits: images::splits(images, common.seed),
+                    others: None,
+                }
+                .make_alike(&common, recipe)
             }
-            Self::Cartpole(common) => policies(
-                &common,
-                cartpole::NAME,
-                cartpole::zoo,
-                cartpole::mean_return,
-                &cartpole::held_out_starts(TRIALS, common.seed),
-            ),
-            Self::Pendulum(common) => policies(
-                &common,
-                pendulum::NAME,
-                pendulum::zoo,
-                pendulum::mean_return,
-                &pendulum::held_out_starts(TRIALS, common.seed),
-            ),
+            Self::Cartpole { common, condition } => match condition {
+                None => policies(&common, None, |_| CartPole::default(), None),
+                Some(CartpoleCondition::Length) => {
+                    let (poles, condition) = cartpole::poles(common.origin());
+                    let pole = |network: u64| poles[network as usize];
+                    policies(&common, Some("length"), pole, Some(condition))
+                }
+            },
+            Self::Pendulum(common) => policies(&common, None, |_| Pendulum, None),
+        }
+    }
+}
+
+impl DigitsCondition {
+    /// With its name.
+    fn difference(self) -> (Difference, &'static str) {
+        match self {
+            Self::Digits => (Difference::Digits, "digits"),
+            Self::Noise => (Difference::Noise, "noise"),
         }
     }
 }
@@ -187,45 +244,86 @@ impl Zoo {
 /// Starts that policies are measured on.
 const TRIALS: usize = 100;
 
-/// `others` is another task, to carry over to what was learned.
-fn classifiers(
-    common: &Common,
-    about: &About,
-    classifier: &Classifier,
-    splits: &Splits,
-    recipe: &Recipe,
+/// A zoo of classifiers to be.
+struct Classifiers {
+    about: About,
+    classifier: Classifier,
+    splits: Splits,
+    /// Another task, to carry over to what was learned.
     others: Option<Splits>,
-) -> Result<()> {
-    let folder = common.folder(about);
-    let made = task::make(&folder, about, |origin, done| {
-        let mut made = classification::zoo(classifier, splits, recipe, origin, done);
-        if let Some(others) = others {
-            let csv = |data: &Dataset| data.to_csv().into_bytes();
-            made.files.extend([
-                (file::TRANSFER_TRAINING, csv(&others.training)),
-                (file::TRANSFER_TEST, csv(&others.test)),
-            ]);
-        }
-        made
-    })?;
-    let accuracies = classification::accuracies(classifier, &made, &splits.test);
-    say(common, &folder, &made, "accuracy", "rows", &accuracies);
-    Ok(())
 }
 
-fn policies<S>(
+impl Classifiers {
+    fn make_alike(&self, common: &Common, recipe: Recipe) -> Result<()> {
+        self.make(common, alike(&self.splits, recipe), None)
+    }
+
+    fn make<'a>(
+        &'a self,
+        common: &Common,
+        lesson: impl Fn(u64) -> Lesson<'a> + Sync,
+        condition: Option<Condition>,
+    ) -> Result<()> {
+        let Self {
+            about,
+            classifier,
+            splits,
+            others,
+        } = self;
+        let folder = common.folder(about);
+        let key = key((0..common.count as u64).map(&lesson));
+        let made = task::make(&folder, about, &key, |origin, keep| {
+            let mut made = classification::zoo(classifier, splits, lesson, origin, keep)?;
+            made.condition = condition;
+            if let Some(others) = others {
+                let csv = |data: &Dataset| data.to_csv().into_bytes();
+                made.files.extend([
+                    (file::TRANSFER_TRAINING, csv(&others.training)),
+                    (file::TRANSFER_TEST, csv(&others.test)),
+                ]);
+            }
+            Ok(made)
+        })?;
+        let accuracies = classification::accuracies(classifier, &made, &splits.test);
+        say(common, &folder, &made, "accuracy", "rows", &accuracies);
+        Ok(())
+    }
+}
+
+/// What tells these lessons from others.
+fn key<'a>(lessons: impl Iterator<Item = Lesson<'a>>) -> String {
+    let mut digest = Sha256::new();
+    let mut last: Option<&Dataset> = None;
+    for Lesson { data, recipe } in lessons {
+        digest.update(format!("{recipe:?}"));
+        if last.is_none_or(|last| !std::ptr::eq(last, data)) {
+            digest.update(bytemuck::cast_slice(&data.x));
+            digest.update(format!("{:?}", data.classes));
+        }
+        last = Some(data);
+    }
+    hex(&digest.finalize())
+}
+
+fn policies<P: Plant + Default>(
     common: &Common,
-    task: &str,
-    zoo: impl Fn(Origin, &(dyn Fn() + Sync)) -> Made,
-    mean_return: impl Fn(&[f32], &[S]) -> f64,
-    starts: &[S],
+    difference: Option<&str>,
+    plant: impl Fn(u64) -> P + Sync,
+    condition: Option<Condition>,
 ) -> Result<()> {
-    let about = common.about(task, None);
+    let about = common.about(P::NAME, None, difference);
     let folder = common.folder(&about);
-    let made = task::make(&folder, &about, zoo)?;
+    let key = format!("{:?} {:?}", P::STRATEGY, condition);
+    let made = task::make(&folder, &about, &key, |origin, keep| {
+        Ok(Made {
+            condition,
+            ..evolution::zoo(plant, origin, keep)?
+        })
+    })?;
+    let starts = P::held_out_starts(TRIALS, common.seed);
     let returns: Vec<f64> = made
         .networks()
-        .map(|network| mean_return(network, starts))
+        .map(|network| P::default().mean_return(network, &starts))
         .collect();
     say(common, &folder, &made, "return", "starts", &returns);
     Ok(())

@@ -1,5 +1,5 @@
-//! What classifiers do, rather than what their weights are: on which rows they err, and what they
-//! know together.
+//! What networks do, rather than what their weights are: where they err, and what they know
+//! together.
 
 use rayon::prelude::*;
 
@@ -8,18 +8,18 @@ use crate::{
     dataset::{Dataset, predictions},
 };
 
-/// A classifier's predictions on some rows.
+/// What a network does: a classifier on some rows, a policy in some states and episodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Behaviour {
-    /// The class of every row.
+    /// The class of every row, or the kind of action in every state.
     pub predicted: Vec<usize>,
-    /// Whether each is wrong.
-    wrong: Vec<bool>,
+    /// Whether each row is wrong, or each episode a failure.
+    pub wrong: Vec<bool>,
 }
 
 impl Behaviour {
     /// From logits [rows, classes].
-    pub fn new(logits: &[f32], data: &Dataset) -> Self {
+    pub fn of_classifier(logits: &[f32], data: &Dataset) -> Self {
         let predicted: Vec<usize> = predictions(logits, data.count()).collect();
         let pairs = predicted.iter().zip(&data.classes);
         Self {
@@ -28,7 +28,8 @@ impl Behaviour {
         }
     }
 
-    /// Intersection over union of the rows that both get wrong; 1 if neither errs.
+    /// Intersection over union of the rows that both get wrong, or the episodes in which both fail; 1
+    /// if neither errs.
     pub fn overlap(&self, other: &Self) -> f64 {
         let count = |both: fn(bool, bool) -> bool| {
             let pairs = self.wrong.iter().zip(&other.wrong);
@@ -40,7 +41,8 @@ impl Behaviour {
         }
     }
 
-    /// Share of the rows that they predict differently.
+    /// Share of the rows that they predict differently, or of the states in which they act
+    /// differently.
     pub fn disagreement(&self, other: &Self) -> f64 {
         let pairs = self.predicted.iter().zip(&other.predicted);
         pairs.filter(|(a, b)| a != b).count() as f64 / self.predicted.len() as f64
@@ -104,8 +106,8 @@ mod tests {
             let row = |class: usize| [size * (1.0 - class as f32), size * class as f32];
             predicted.into_iter().flat_map(row).collect()
         };
-        let a = Behaviour::new(&logits([1, 1, 1, 1], 1.0), &data);
-        let b = Behaviour::new(&logits([0, 1, 1, 0], 1.0), &data);
+        let a = Behaviour::of_classifier(&logits([1, 1, 1, 1], 1.0), &data);
+        let b = Behaviour::of_classifier(&logits([0, 1, 1, 0], 1.0), &data);
         assert!((a.overlap(&b) - 1.0 / 3.0).abs() < 1e-12);
         assert_eq!(a.disagreement(&b), 0.5);
         assert_eq!(mean_disagreement(&[a.clone(), b.clone()]), 0.5);

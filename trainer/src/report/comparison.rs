@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     baseline::{self, Zoo},
     behaviour::{self, Behaviour},
-    median,
+    mean, median,
     metric::{Metric, Outcome},
     novelty::{self, Nearest},
     spectrum::Spectrum,
@@ -62,6 +62,9 @@ pub struct Population {
     pub kind: Kind,
     /// The score of each; empty without a metric.
     pub scores: Vec<f64>,
+    /// Mean score with the running statistics that networks came with, where the scores are after
+    /// these were measured anew.
+    pub as_they_came: Option<f64>,
     /// How new each is: its distance to the nearest training network, or to an earlier network of
     /// its population if that is nearer, in median distances of a training network to its nearest.
     pub novelty: Vec<f64>,
@@ -75,9 +78,9 @@ pub struct Population {
     pub curve: Vec<f64>,
     /// Mean of the curve.
     pub area: f64,
-    /// For each classifier the largest overlap of its errors with those of a training network.
+    /// For each network the largest overlap of its errors with those of a training network.
     pub overlaps: Vec<f64>,
-    /// Mean share of rows that two of its classifiers predict differently.
+    /// Mean share of rows or states in which two of its networks do different things.
     pub disagreement: Option<f64>,
 }
 
@@ -155,10 +158,11 @@ impl Comparison {
         let setting = Setting {
             size,
             training,
-            unit: median(distances.iter().map(|nearest| nearest.first).collect()),
-            behaviours: behaviours(metric, &own),
-            good: metric.zip(zoo_mean).map(|(metric, mean)| metric.good(mean)),
-            metric,
+            yardstick: Yardstick {
+                unit: median(distances.iter().map(|nearest| nearest.first).collect()),
+                good: metric.zip(zoo_mean).map(|(metric, mean)| metric.good(mean)),
+            },
+            behaviours: behaviours(&own),
         };
         let mut populations = vec![
             setting.population("zoo", Kind::Zoo, training, &own, distances),
@@ -180,10 +184,10 @@ impl Comparison {
         };
         let enough = held_out.len() / size >= 5;
         Ok(Self {
-            unit: setting.unit,
+            unit: setting.yardstick.unit,
             std_ratio: std_ratio(training, generated, size),
             thresholds: thresholds().collect(),
-            good: setting.good,
+            good: setting.yardstick.good,
             z_u: enough.then(|| novelty::z_u(&first(generated), &first(held_out))),
             spectrum: match thorough {
                 true => Spectrum::new(training, held_out, generated, size),
@@ -215,10 +219,8 @@ impl Comparison {
 struct Setting<'a> {
     size: usize,
     training: &'a [f32],
-    unit: f64,
+    yardstick: Yardstick,
     behaviours: Vec<Behaviour>,
-    good: Option<f64>,
-    metric: Option<&'a Metric>,
 }
 
 impl Setting<'_> {
@@ -243,19 +245,17 @@ impl Setting<'_> {
         nearest: Vec<Nearest>,
     ) -> Population {
         let scores = scores(outcomes);
-        let relative = |distance: f64| distance / self.unit;
-        let novelty = novelty::novelty(networks, self.size, &nearest);
-        let novelty: Vec<f64> = novelty.into_iter().map(relative).collect();
-        let curve: Vec<f64> = thresholds()
-            .map(|threshold| self.share(&novelty, &scores, threshold))
-            .collect();
-        let behaviours = behaviours(self.metric, outcomes);
+        let relative = |distance: f64| distance / self.yardstick.unit;
+        let novelty = self.yardstick.novelty(networks, self.size, &nearest);
+        let curve = self.yardstick.curve(&novelty, &scores);
+        let behaviours = behaviours(outcomes);
+        let as_they_came: Vec<f64> = outcomes.iter().filter_map(|o| o.as_it_came).collect();
         let same = kind == Kind::Zoo;
-        let copies = nearest.iter().filter(|nearest| nearest.is_near_copy());
         Population {
             name: name.into(),
             kind,
-            near_copies: copies.count() as f64 / nearest.len().max(1) as f64,
+            as_they_came: (!as_they_came.is_empty()).then(|| mean(&as_they_came)),
+            near_copies: novelty::near_copies(&nearest),
             least_distance: relative(
                 nearest
                     .iter()
@@ -271,8 +271,31 @@ impl Setting<'_> {
             scores,
         }
     }
+}
 
-    /// The share of networks that are good and at least so new. Without a metric all are good.
+/// What novelty is measured in, and what is good.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Yardstick {
+    /// Median distance of a training network to its nearest.
+    pub unit: f64,
+    /// The score from which a network is good; without one all are.
+    pub good: Option<f64>,
+}
+
+impl Yardstick {
+    /// How new each network is, see [`Population::novelty`].
+    pub fn novelty(&self, networks: &[f32], size: usize, nearest: &[Nearest]) -> Vec<f64> {
+        let distances = novelty::novelty(networks, size, nearest);
+        distances.into_iter().map(|d| d / self.unit).collect()
+    }
+
+    /// The share of networks that are good and at least so new, at each of the thresholds.
+    pub fn curve(&self, novelty: &[f64], scores: &[f64]) -> Vec<f64> {
+        thresholds()
+            .map(|threshold| self.share(novelty, scores, threshold))
+            .collect()
+    }
+
     fn share(&self, novelty: &[f64], scores: &[f64], threshold: f64) -> f64 {
         let good = |i: usize| match (self.good, scores.get(i)) {
             (Some(good), Some(score)) => *score >= good,
@@ -291,14 +314,8 @@ fn scores(outcomes: &[Outcome]) -> Vec<f64> {
     outcomes.iter().map(|outcome| outcome.score).collect()
 }
 
-fn behaviours(metric: Option<&Metric>, outcomes: &[Outcome]) -> Vec<Behaviour> {
-    let Some(data) = metric.and_then(Metric::data) else {
-        return Vec::new();
-    };
-    let logits = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.logits.as_ref());
-    logits.map(|logits| Behaviour::new(logits, data)).collect()
+fn behaviours(outcomes: &[Outcome]) -> Vec<Behaviour> {
+    outcomes.iter().map(|o| o.behaviour.clone()).collect()
 }
 
 fn ensembles(metric: &Metric, zoo: &[Outcome], generated: &[Outcome]) -> Option<Ensembles> {
@@ -314,10 +331,6 @@ fn ensembles(metric: &Metric, zoo: &[Outcome], generated: &[Outcome]) -> Option<
         generated: accuracies(generated),
         sizes,
     })
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]

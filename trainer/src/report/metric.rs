@@ -11,11 +11,25 @@ use crate::{
     evaluator::Tensor,
     network::Network,
     pool::Pool,
-    task::{self, About, cartpole, classification::file, pendulum},
+    random::Random,
+    recalibrate::Recalibration,
+    report::{behaviour::Behaviour, mean},
+    task::{
+        self, About, cartpole::CartPole, classification::file, evolution::Plant, pendulum::Pendulum,
+    },
 };
 
 /// Episodes that a policy is measured on.
 const EPISODES: usize = 100;
+/// States in which the actions of policies are compared, at most.
+const STATES: usize = 2000;
+/// Random stream of these states, beside that of the episodes' starts.
+const STATES_STREAM: u64 = 7;
+/// Training rows that running statistics are measured on anew, at most.
+const RECALIBRATION_ROWS: usize = 256;
+/// Fewer validation rows than this say too little alone: the training rows are added. Networks know
+/// those, and what falls short of them there falls short.
+const FEW_ROWS: usize = 200;
 /// An accuracy this much below the zoo's mean is still good.
 const GOOD_ACCURACY: f64 = 0.01;
 
@@ -45,6 +59,10 @@ pub enum Purpose {
 pub struct Outcome {
     /// Its score.
     pub score: f64,
+    /// The score with the running statistics that it came with, where they were measured anew.
+    pub as_it_came: Option<f64>,
+    /// What it does right and wrong.
+    pub behaviour: Behaviour,
     /// Of a classifier: [rows, classes].
     pub logits: Option<Vec<f32>>,
 }
@@ -52,7 +70,9 @@ pub struct Outcome {
 impl Metric {
     /// The metric of a zoo's networks: accuracy on the rows of the CSV file `data`, or else on the
     /// file in the zoo's folder that holds this part; the mean return if the zoo is one of policies
-    /// that was made here. `None` if there is nothing to measure on.
+    /// that was made here. `None` if there is nothing to measure on. Networks with batch
+    /// normalisation have their running statistics measured anew first, every one alike, where the
+    /// zoo has the rows that it was trained on.
     ///
     /// Errors: IO; RUNTIME_MISSING; INVALID_ARGUMENT if the data do not fit the network.
     pub fn find(
@@ -65,11 +85,22 @@ impl Metric {
             Purpose::Validation => file::VALIDATION,
             Purpose::Test => file::TEST,
         });
-        if let Some(data) = data {
-            return Self::accuracy(network, data).map(Some);
-        }
-        if default.exists() {
-            return Self::accuracy(network, &default).map(Some);
+        let rows = data.or(Some(&default)
+            .filter(|default| default.exists())
+            .map(|d| &**d));
+        if let Some(path) = rows {
+            let mut rows = Dataset::read(path)?;
+            let training = zoo.join(file::TRAINING);
+            if purpose == Purpose::Validation && rows.count() < FEW_ROWS && training.exists() {
+                let training = Dataset::read(&training)?;
+                if training.features == rows.features {
+                    rows = rows.and(&training);
+                }
+            }
+            let mut classification = Classification::new(network, rows, path)?;
+            classification.recalibrate(network, zoo, purpose)?;
+            let kind = Kind::Accuracy(Box::new(classification));
+            return Ok(Some(Self { kind }));
         }
         let Some(control) = about(zoo)?.and_then(|about| Control::find(&about, purpose)) else {
             return Ok(None);
@@ -79,11 +110,12 @@ impl Metric {
         Ok(Some(Self { kind }))
     }
 
-    /// The accuracy on the rows of a CSV file.
+    /// The accuracy on the rows of a CSV file, of networks as they are.
     ///
     /// Errors: IO; RUNTIME_MISSING; INVALID_ARGUMENT if the rows do not fit the network.
     pub fn accuracy(network: &Network, data: &Path) -> Result<Self> {
-        let kind = Kind::Accuracy(Box::new(Classification::new(network, data)?));
+        let rows = Dataset::read(data)?;
+        let kind = Kind::Accuracy(Box::new(Classification::new(network, rows, data)?));
         Ok(Self { kind })
     }
 
@@ -132,17 +164,8 @@ impl Metric {
     /// Errors: RUNTIME_FAILED.
     pub fn judge(&self, networks: &[f32], size: usize) -> Result<Vec<Outcome>> {
         let judge = |weights: &[f32]| match &self.kind {
-            Kind::Accuracy(classification) => {
-                let logits = classification.logits(weights)?;
-                Ok(Outcome {
-                    score: classification.batches.data().accuracy(&logits),
-                    logits: Some(logits),
-                })
-            }
-            Kind::Return(control) => Ok(Outcome {
-                score: (control.mean_return)(weights),
-                logits: None,
-            }),
+            Kind::Accuracy(classification) => classification.judge(weights),
+            Kind::Return(control) => Ok((control.judge)(weights)),
         };
         networks.par_chunks_exact(size).map(judge).collect()
     }
@@ -175,14 +198,53 @@ pub fn about(zoo: &Path) -> Result<Option<About>> {
 struct Classification {
     pool: Pool,
     batches: Batches,
+    /// With whether the score before it is told too.
+    recalibration: Option<(Recalibration, bool)>,
 }
 
 impl Classification {
-    fn new(network: &Network, path: &Path) -> Result<Self> {
+    /// `path` is where the rows are from.
+    fn new(network: &Network, rows: Dataset, path: &Path) -> Result<Self> {
         let at = |e: Error| e.at(format!("'{}'", path.display()));
         Ok(Self {
-            batches: Batches::new(network, Dataset::read(path)?).map_err(at)?,
+            batches: Batches::new(network, rows).map_err(at)?,
             pool: Pool::new(network)?,
+            recalibration: None,
+        })
+    }
+
+    /// From now on running statistics are measured anew first, if there are any and the rows that
+    /// the zoo was trained on.
+    fn recalibrate(&mut self, network: &Network, zoo: &Path, purpose: Purpose) -> Result<()> {
+        let path = zoo.join(file::TRAINING);
+        if path.exists() && !network.batch_norms().is_empty() {
+            let rows = Dataset::read(&path)?.thinned(RECALIBRATION_ROWS);
+            let recalibration = Recalibration::new(network, &rows)
+                .map_err(|e| e.at(format!("'{}'", path.display())))?;
+            self.recalibration = Some((recalibration, purpose == Purpose::Test));
+        }
+        Ok(())
+    }
+
+    fn judge(&self, weights: &[f32]) -> Result<Outcome> {
+        let accuracy = |logits: &[f32]| self.batches.data().accuracy(logits);
+        let mut as_it_came = None;
+        let logits = match &self.recalibration {
+            None => self.logits(weights)?,
+            Some((recalibration, both)) => {
+                if *both {
+                    as_it_came = Some(accuracy(&self.logits(weights)?));
+                }
+                let mut weights = weights.to_vec();
+                recalibration.apply(&mut weights)?;
+                self.logits(&weights)?
+            }
+        };
+        Ok(Outcome {
+            score: accuracy(&logits),
+            as_it_came,
+            behaviour: Behaviour::of_classifier(&logits, self.batches.data()),
+            logits: Some(logits),
         })
     }
 
@@ -200,12 +262,12 @@ impl Classification {
     }
 }
 
-/// A policy's mean return over its episodes.
-type MeanReturn = Box<dyn Fn(&[f32]) -> f64 + Send + Sync>;
+/// What a policy does in its episodes.
+type Judge = Box<dyn Fn(&[f32]) -> Outcome + Send + Sync>;
 
 /// Episodes of a plant.
 struct Control {
-    mean_return: MeanReturn,
+    judge: Judge,
     solved: f64,
     layout: Layout,
 }
@@ -217,23 +279,36 @@ impl Control {
             Purpose::Validation => !about.origin.seed,
         };
         match &about.task[..] {
-            cartpole::NAME => {
-                let starts = cartpole::held_out_starts(EPISODES, seed);
-                Some(Self {
-                    mean_return: Box::new(move |w| cartpole::mean_return(w, &starts)),
-                    solved: cartpole::SOLVED,
-                    layout: cartpole::Network::layout(),
-                })
-            }
-            pendulum::NAME => {
-                let starts = pendulum::held_out_starts(EPISODES, seed);
-                Some(Self {
-                    mean_return: Box::new(move |w| pendulum::mean_return(w, &starts)),
-                    solved: pendulum::SOLVED,
-                    layout: pendulum::Network::layout(),
-                })
-            }
+            CartPole::NAME => Some(Self::of(CartPole::default(), seed)),
+            Pendulum::NAME => Some(Self::of(Pendulum, seed)),
             _ => None,
+        }
+    }
+
+    fn of<P: Plant<State: 'static> + Send + 'static>(plant: P, seed: u64) -> Self {
+        let starts = P::held_out_starts(EPISODES, seed);
+        let mut random = Random::new(seed, STATES_STREAM);
+        let wander = |start: &P::State| plant.wander(*start, &mut random);
+        let states: Vec<_> = starts.iter().flat_map(wander).collect();
+        let step = states.len().div_ceil(STATES).max(1);
+        let states: Vec<_> = states.into_iter().step_by(step).collect();
+        let judge = move |weights: &[f32]| {
+            let returns = starts.iter().map(|start| plant.episode(weights, *start));
+            let returns: Vec<f64> = returns.collect();
+            Outcome {
+                score: mean(&returns),
+                as_it_came: None,
+                behaviour: Behaviour {
+                    predicted: states.iter().map(|s| P::action(weights, *s)).collect(),
+                    wrong: returns.iter().map(|x| *x < P::SOLVED).collect(),
+                },
+                logits: None,
+            }
+        };
+        Self {
+            judge: Box::new(judge),
+            solved: P::SOLVED,
+            layout: P::layout(),
         }
     }
 

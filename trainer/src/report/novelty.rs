@@ -25,6 +25,12 @@ impl Nearest {
     }
 }
 
+/// Share of near copies; 0 of nothing.
+pub fn near_copies(nearest: &[Nearest]) -> f64 {
+    let copies = nearest.iter().filter(|nearest| nearest.is_near_copy());
+    copies.count() as f64 / nearest.len().max(1) as f64
+}
+
 /// For each of `networks` (rows of `size`) its nearest among `others`, of which there are at least
 /// two. Where `networks` are `others`, a network does not count as its own neighbour.
 pub fn nearest(networks: &[f32], others: &[f32], size: usize, same: bool) -> Vec<Nearest> {

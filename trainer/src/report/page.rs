@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::obedience::{self, Followed, Obedience};
+
 use super::{
     Report,
     comparison::{Comparison, Ensembles, Kind, Population},
@@ -60,12 +62,10 @@ pub fn page(report: &Report, metric: Option<&Metric>) -> String {
         &curve_text(report, metric),
         &curves(found),
     );
-    if let Some(overlaps) = overlaps(found) {
+    if let (Some(overlaps), Some(metric)) = (overlaps(found), metric) {
         section(
             "Errors of their own",
-            "Largest overlap (intersection over union) of the rows that a network gets wrong with \
-             those of any one training network: 1 would be a network that behaves like one of the \
-             zoo. The zoo's own networks show what independent training gives.",
+            &overlaps_text(found, metric),
             &overlaps,
         );
     }
@@ -79,6 +79,23 @@ pub fn page(report: &Report, metric: Option<&Metric>) -> String {
     }
     if let Some(spectrum) = &found.spectrum {
         section("Spread", &spread_text(spectrum), &spectrum_plot(spectrum));
+    }
+    match &report.obedience {
+        Some(Obedience::Classes {
+            names,
+            zoo,
+            generated,
+        }) => section(
+            "Obedience",
+            &classes_text(zoo, generated),
+            &(confusion("zoo", names, zoo) + &confusion("generated", names, generated)),
+        ),
+        Some(Obedience::Axes(axes)) => {
+            for axis in axes {
+                section("Obedience", &followed_text(axis), &followed_plot(axis));
+            }
+        }
+        None => {}
     }
     if let (Some(transfer), Some(metric)) = (&report.transfer, metric) {
         section(
@@ -283,6 +300,31 @@ fn curves(found: &Comparison) -> String {
     plot.finish()
 }
 
+fn overlaps_text(found: &Comparison, metric: &Metric) -> String {
+    let [errors, actions] = match metric.data() {
+        Some(_) => [
+            "rows that a network gets wrong",
+            "of the rows are classified",
+        ],
+        None => [
+            "episodes in which a policy does not reach the return that solves the task",
+            "of the states that a random policy comes through are answered",
+        ],
+    };
+    let share = |kind| match found.of(kind).disagreement {
+        Some(share) => format!("{:.1} %", 100.0 * share),
+        None => "none".into(),
+    };
+    format!(
+        "Largest overlap (intersection over union) of the {errors} with those of any one training \
+         network: 1 would be a network that errs like one of the zoo, or errs as little where neither \
+         does at all. The zoo's own networks show what independent training gives. {} {actions} \
+         differently by two generated networks, {} by two of the zoo.",
+        share(Kind::Generated),
+        share(Kind::Zoo)
+    )
+}
+
 fn overlaps(found: &Comparison) -> Option<String> {
     if found.of(Kind::Generated).overlaps.is_empty() {
         return None;
@@ -401,6 +443,64 @@ fn transfer_plot(transfer: &Transfer, metric: &Metric) -> String {
         let epochs = transfer.epochs.iter().map(|epoch| *epoch as f64);
         plot.line(ink, name, epochs.zip(scores.iter().copied()));
     }
+    plot.finish()
+}
+
+/// How conditions are read.
+const READING: &str = "A linear regression reads the condition off a network's weights; it was fitted \
+                       to the training networks, each of which is read without itself.";
+
+fn classes_text(zoo: &[Vec<usize>], generated: &[Vec<usize>]) -> String {
+    format!(
+        "{READING} {:.1} % of the generated networks are read as the class that was asked for, and \
+         {:.1} % of the zoo's as theirs.",
+        100.0 * obedience::obeyed(generated),
+        100.0 * obedience::obeyed(zoo)
+    )
+}
+
+fn confusion(who: &str, names: &[String], counts: &[Vec<usize>]) -> String {
+    let cells = |tag: &str, cells: &[String]| -> String {
+        let cell = |cell: &String| format!("<{tag}>{}</{tag}>", escape(cell));
+        cells.iter().map(cell).collect()
+    };
+    let header = cells("th", names);
+    let row = |(name, counts): (&String, &Vec<usize>)| {
+        let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
+        format!("<tr><td>{}</td>{}</tr>", escape(name), cells("td", &counts))
+    };
+    let rows: String = names.iter().zip(counts).map(row).collect();
+    format!("<table><tr><th>{who}: asked, read as</th>{header}</tr>{rows}</table>")
+}
+
+fn followed_text(axis: &Followed) -> String {
+    let [[slope, correlation], [zoo_slope, zoo_correlation]] =
+        [&axis.generated, &axis.zoo].map(|points| obedience::line(points));
+    format!(
+        "{READING} What is read over the {} that was asked has slope {slope:.2} and correlation \
+         {correlation:.2} in generated networks, {zoo_slope:.2} and {zoo_correlation:.2} in the zoo's.",
+        escape(&axis.name)
+    )
+}
+
+fn followed_plot(axis: &Followed) -> String {
+    let points = || axis.zoo.iter().chain(&axis.generated);
+    let show = |value: f64| format!("{value:.2}");
+    let x = Axis {
+        title: &format!("{} asked", axis.name),
+        range: plot::range(points().map(|point| point.0)),
+        show: &show,
+        logarithmic: false,
+    };
+    let y = Axis {
+        title: &format!("{} read", axis.name),
+        range: plot::range(points().map(|point| point.1)),
+        show: &show,
+        logarithmic: false,
+    };
+    let mut plot = Plot::new(x, y);
+    plot.dots(Ink::Zoo, "zoo", axis.zoo.iter().copied());
+    plot.dots(Ink::Generated, "generated", axis.generated.iter().copied());
     plot.finish()
 }
 

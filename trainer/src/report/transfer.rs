@@ -159,7 +159,11 @@ fn fine_tune(classifier: &Classifier, task: &Task, start: &[f32], stream: u64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Origin, classification, iris};
+    use crate::task::{
+        Origin,
+        classification::{self, alike},
+        iris, train_anew,
+    };
 
     #[test]
     fn trained_networks_are_ahead_and_the_others_catch_up() {
@@ -170,7 +174,14 @@ mod tests {
             seed: 0,
             shared_start: false,
         };
-        let zoo = classification::zoo(&classifier, &splits, &iris::RECIPE, origin, &|| ());
+        let zoo = classification::zoo(
+            &classifier,
+            &splits,
+            alike(&splits, iris::RECIPE),
+            origin,
+            &train_anew,
+        )
+        .unwrap();
         let task = Task {
             name: "the same".into(),
             training: splits.training,

@@ -4,22 +4,21 @@
 //! elements that can solve difficult learning control problems" (1983), without friction. The
 //! policies take what Gymnasium's environment of that name observes, and work there unchanged.
 
+use dwf::layout::Layout;
+
 use super::{
-    Made, Origin,
-    evolution::{self, HELD_OUT_STREAM, Policy, Strategy},
+    Condition, Origin,
+    evolution::{Plant, Policy, Strategy},
 };
 use crate::random::Random;
 
-/// What the task is called.
-pub const NAME: &str = "cartpole";
 /// Steps after which an episode ends, and so the greatest return.
 pub const STEPS: usize = 500;
-/// Mean return from which a policy counts as one that solves the task.
-pub const SOLVED: f64 = 475.0;
 
 const GRAVITY: f64 = 9.8;
 const POLE_MASS: f64 = 0.1;
 const TOTAL_MASS: f64 = 1.1;
+/// Of the pole, in metres.
 const HALF_LENGTH: f64 = 0.5;
 /// Newtons, to the left or to the right.
 const FORCE: f64 = 10.0;
@@ -35,19 +34,42 @@ const INPUTS: usize = 4;
 /// A policy pushes to the right where its second output is the larger.
 pub type Network = Policy<INPUTS, 16, 2>;
 
-const STRATEGY: Strategy = Strategy {
-    generations: 100,
-    pairs: 16,
-    sigma: 0.3,
-    learning_rate: 0.2,
-    weight_decay: 0.02,
-};
-/// Starts that all candidates of a generation are tried on.
-const TRIALS: usize = 4;
 /// Training starts three times as far from rest, so that policies recover from more than they meet.
 const TRAINING_START: f32 = 3.0 * START;
-/// Starts that decide whether a policy is done.
-const CHECKS: usize = 50;
+/// The plant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CartPole {
+    /// Half the pole's length in metres; 0.5 in CartPole-v1.
+    pub half_length: f64,
+}
+
+impl Default for CartPole {
+    fn default() -> Self {
+        Self {
+            half_length: HALF_LENGTH,
+        }
+    }
+}
+
+/// The range of the whole pole's length, where policies differ by it.
+const LENGTHS: [f64; 2] = [0.5, 2.0];
+
+/// A pole for every network, from half to twice the length of CartPole-v1's, and what is known of
+/// them.
+pub fn poles(origin: Origin) -> (Vec<CartPole>, Condition) {
+    let lengths = origin.spread(LENGTHS);
+    let pole = |length: &f64| CartPole {
+        half_length: length / 2.0,
+    };
+    let condition = Condition {
+        name: "length",
+        values: lengths
+            .iter()
+            .map(|length| format!("{length:.4}"))
+            .collect(),
+    };
+    (lengths.iter().map(pole).collect(), condition)
+}
 
 /// The plant's state in Gymnasium's order: position, velocity, angle, angular velocity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,78 +80,92 @@ impl State {
         Self(std::array::from_fn(|_| f64::from(random.symmetric(bound))))
     }
 
-    /// The state one step later (Euler), the cart being pushed to the right or to the left.
-    #[must_use]
-    pub fn step(self, right: bool) -> Self {
-        let Self([position, velocity, angle, spin]) = self;
-        let force = if right { FORCE } else { -FORCE };
-        let (sin, cos) = angle.sin_cos();
-        let moment = POLE_MASS * HALF_LENGTH;
-        let push = (force + moment * spin * spin * sin) / TOTAL_MASS;
-        let inertia = HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cos * cos / TOTAL_MASS);
-        let angular = (GRAVITY * sin - cos * push) / inertia;
-        let linear = push - moment * angular * cos / TOTAL_MASS;
-        Self([
-            position + STEP * velocity,
-            velocity + STEP * linear,
-            angle + STEP * spin,
-            spin + STEP * angular,
-        ])
-    }
-
     /// Whether the cart has left the track or the pole has fallen.
     pub fn is_over(self) -> bool {
         self.0[0].abs() > POSITION_LIMIT || self.0[2].abs() > ANGLE_LIMIT
     }
 }
 
-/// Policies 4-16-2: 114 weights. Each is trained until it solves the task; `done` is called after
-/// each, from any thread.
-pub fn zoo(origin: Origin, done: &(dyn Fn() + Sync)) -> Made {
-    evolution::zoo(Network::layout(), origin, Network::initialise, train, done)
-}
-
-/// Starts that no training has seen, as Gymnasium draws them.
-pub fn held_out_starts(count: usize, seed: u64) -> Vec<State> {
-    starts(&mut Random::new(seed, HELD_OUT_STREAM), count, START)
-}
-
-/// Mean over the starts of the steps that the policy keeps the pole up, [`STEPS`] at most.
-pub fn mean_return(weights: &[f32], starts: &[State]) -> f64 {
-    let total: usize = starts.iter().map(|start| episode(weights, *start)).sum();
-    total as f64 / starts.len() as f64
-}
-
-fn starts(random: &mut Random, count: usize, bound: f32) -> Vec<State> {
-    (0..count).map(|_| State::start(random, bound)).collect()
-}
-
-fn episode(weights: &[f32], mut state: State) -> usize {
-    for step in 1..=STEPS {
-        state = state.step(pushes_right(weights, state));
-        if state.is_over() {
-            return step;
-        }
+impl CartPole {
+    /// The state one step later (Euler), the cart being pushed to the right or to the left.
+    #[must_use]
+    pub fn step(&self, state: State, right: bool) -> State {
+        let State([position, velocity, angle, spin]) = state;
+        let force = if right { FORCE } else { -FORCE };
+        let (sin, cos) = angle.sin_cos();
+        let moment = POLE_MASS * self.half_length;
+        let push = (force + moment * spin * spin * sin) / TOTAL_MASS;
+        let inertia = self.half_length * (4.0 / 3.0 - POLE_MASS * cos * cos / TOTAL_MASS);
+        let angular = (GRAVITY * sin - cos * push) / inertia;
+        let linear = push - moment * angular * cos / TOTAL_MASS;
+        State([
+            position + STEP * velocity,
+            velocity + STEP * linear,
+            angle + STEP * spin,
+            spin + STEP * angular,
+        ])
     }
-    STEPS
+}
+
+impl Plant for CartPole {
+    type State = State;
+
+    const NAME: &'static str = "cartpole";
+    const SOLVED: f64 = 475.0;
+    const STRATEGY: Strategy = Strategy {
+        generations: 100,
+        pairs: 16,
+        sigma: 0.3,
+        learning_rate: 0.2,
+        weight_decay: 0.02,
+    };
+    const TRIALS: usize = 4;
+    const CHECKS: usize = 50;
+
+    fn layout() -> Layout {
+        Network::layout()
+    }
+
+    fn initialise(random: &mut Random) -> Vec<f32> {
+        Network::initialise(random)
+    }
+
+    fn start(random: &mut Random) -> State {
+        State::start(random, START)
+    }
+
+    fn training_start(random: &mut Random) -> State {
+        State::start(random, TRAINING_START)
+    }
+
+    /// The steps that the policy keeps the pole up, [`STEPS`] at most.
+    fn episode(&self, weights: &[f32], mut state: State) -> f64 {
+        for step in 1..=STEPS {
+            state = self.step(state, pushes_right(weights, state));
+            if state.is_over() {
+                return step as f64;
+            }
+        }
+        STEPS as f64
+    }
+
+    fn action(weights: &[f32], state: State) -> usize {
+        pushes_right(weights, state).into()
+    }
+
+    fn wander(&self, start: State, random: &mut Random) -> Vec<State> {
+        let next = |state: &State| {
+            let next = self.step(*state, random.index(2) == 1);
+            (!next.is_over()).then_some(next)
+        };
+        std::iter::successors(Some(start), next).collect()
+    }
 }
 
 /// The policy's choice.
 fn pushes_right(weights: &[f32], state: State) -> bool {
     let [left, right] = Network::act(weights, state.0.map(|x| x as f32));
     right > left
-}
-
-/// `None` if the policy that is found does not solve the task.
-fn train(mut weights: Vec<f32>, random: &mut Random) -> Option<Vec<f32>> {
-    STRATEGY.evolve(
-        &mut weights,
-        random,
-        |random| starts(random, TRIALS, TRAINING_START),
-        |weights, starts| mean_return(weights, starts),
-    );
-    let checks = starts(random, CHECKS, START);
-    (mean_return(&weights, &checks) >= SOLVED).then_some(weights)
 }
 
 #[cfg(test)]
@@ -139,16 +175,16 @@ mod tests {
     #[test]
     fn a_pushed_cart_moves_as_the_equations_say() {
         // From rest, by hand: push 10 / 1.1, inertia 0.5 (4/3 - 0.1/1.1), angular -push / inertia.
-        let rest = State([0.0; 4]);
+        let (plant, rest) = (CartPole::default(), State([0.0; 4]));
         let push = 10.0 / 1.1;
         let angular = -push / (0.5 * (4.0 / 3.0 - 0.1 / 1.1));
         let linear = push - 0.05 * angular / 1.1;
         assert_eq!(
-            rest.step(true),
+            plant.step(rest, true),
             State([0.0, 0.02 * linear, 0.0, 0.02 * angular])
         );
-        let State(left) = rest.step(false);
-        assert_eq!(State(left.map(|x| -x)), rest.step(true));
+        let State(left) = plant.step(rest, false);
+        assert_eq!(State(left.map(|x| -x)), plant.step(rest, true));
     }
 
     #[test]
@@ -165,7 +201,7 @@ mod tests {
             cart + pole + turning + POLE_MASS * GRAVITY * HALF_LENGTH * cos
         };
         let state = State([0.3, 0.7, 0.15, -0.4]);
-        let next = state.step(true);
+        let next = CartPole::default().step(state, true);
         let work = FORCE * STEP * (state.0[1] + next.0[1]) / 2.0;
         let change = energy(next) - energy(state);
         // Euler's own error over one step.

@@ -3,10 +3,11 @@
 use prost::Message;
 use rayon::prelude::*;
 
-use super::{Made, Origin};
+use super::{Keep, Made, Origin};
 use crate::{
     classifier::{Classifier, Recipe},
     dataset::{Dataset, Splits},
+    error::Result,
     random::Random,
 };
 
@@ -26,30 +27,44 @@ pub mod file {
     pub const NETWORK: &str = "network.onnx";
 }
 
-/// Random streams beyond those of the networks.
+/// Random stream of the split, beyond those of the networks.
 pub(super) const SPLIT_STREAM: u64 = u64::MAX;
-const START_STREAM: u64 = u64::MAX - 1;
 
-/// Trains `origin.count` classifiers on the training part, each from its own initialisation unless
-/// it is shared, and with its own order of the rows; `done` is called after each, from any thread.
-pub fn zoo(
+/// What a network is taught.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// Its rows.
+    pub data: &'a Dataset,
+    /// How.
+    pub recipe: Recipe,
+}
+
+/// The same lesson for every network.
+pub fn alike<'a>(splits: &'a Splits, recipe: Recipe) -> impl Fn(u64) -> Lesson<'a> + Sync {
+    move |_| Lesson {
+        data: &splits.training,
+        recipe,
+    }
+}
+
+/// Trains `origin.count` classifiers, each by its lesson, from its own initialisation unless it is
+/// shared, and with its own order of the rows. `splits` lie beside them.
+///
+/// Errors: those of `keep`.
+pub fn zoo<'a>(
     classifier: &Classifier,
     splits: &Splits,
-    recipe: &Recipe,
+    lesson: impl Fn(u64) -> Lesson<'a> + Sync,
     origin: Origin,
-    done: &(dyn Fn() + Sync),
-) -> Made {
+    keep: &Keep<'_>,
+) -> Result<Made> {
     let train = |network: u64| {
         let mut random = Random::new(origin.seed, network);
-        let mut weights = classifier.initialise(&mut random);
-        if origin.shared_start {
-            weights = classifier.initialise(&mut Random::new(origin.seed, START_STREAM));
-        }
-        classifier.train(&mut weights, &splits.training, recipe, &mut random);
-        done();
+        let mut weights = origin.start(&mut random, |random| classifier.initialise(random));
+        let Lesson { data, recipe } = lesson(network);
+        classifier.train(&mut weights, data, &recipe, &mut random);
         weights
     };
-    let networks = (0..origin.count as u64).into_par_iter();
     let csv = |data: &Dataset| data.to_csv().into_bytes();
     let mut files = vec![
         (file::TRAINING, csv(&splits.training)),
@@ -59,11 +74,12 @@ pub fn zoo(
     if !classifier.is_chain() {
         files.push((file::NETWORK, classifier.model().encode_to_vec()));
     }
-    Made {
+    Ok(Made {
         layout: classifier.layout().clone(),
-        weights: networks.flat_map_iter(train).collect(),
+        weights: origin.networks(keep, train)?,
+        condition: None,
         files,
-    }
+    })
 }
 
 /// The accuracies of a zoo's networks on `data`.

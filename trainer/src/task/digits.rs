@@ -4,7 +4,10 @@ use std::{io::Read, ops::RangeInclusive};
 
 use flate2::read::GzDecoder;
 
-use super::classification::SPLIT_STREAM;
+use super::{
+    Condition, Origin,
+    classification::{Lesson, SPLIT_STREAM},
+};
 use crate::{
     classifier::{Architecture, Image, Recipe},
     dataset::{Dataset, Splits},
@@ -43,7 +46,7 @@ pub fn recipe(architecture: Architecture) -> Recipe {
             ..common
         },
         Architecture::Vit => Recipe {
-            epochs: 120,
+            epochs: 60,
             learning_rate: 0.005,
             ..common
         },
@@ -54,6 +57,98 @@ pub fn recipe(architecture: Architecture) -> Recipe {
 pub fn splits(digits: RangeInclusive<usize>, seed: u64) -> Splits {
     let kept = all().select(digits);
     kept.split([VALIDATION, TEST], &mut Random::new(seed, SPLIT_STREAM))
+}
+
+/// What the networks of a zoo may differ by on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Half of them are taught the lower half of the digits, half of them the upper.
+    Digits,
+    /// The noise on the inputs that they are trained with, and so how robust they are.
+    Noise,
+}
+
+/// The range of the noise.
+const NOISE: [f64; 2] = [0.0, 1.0];
+
+/// What each network of a zoo is taught.
+pub struct Curriculum {
+    parts: Vec<Dataset>,
+    recipes: Vec<Recipe>,
+    condition: Option<Condition>,
+}
+
+impl Curriculum {
+    /// For as many networks as `origin` says of these digits.
+    pub fn new(
+        difference: Option<Difference>,
+        digits: &RangeInclusive<usize>,
+        splits: &Splits,
+        recipe: Recipe,
+        origin: Origin,
+    ) -> Self {
+        let alike = Self {
+            parts: vec![splits.training.clone()],
+            recipes: vec![recipe; origin.count],
+            condition: None,
+        };
+        match difference {
+            None => alike,
+            Some(Difference::Digits) => {
+                let (first, last) = (*digits.start(), *digits.end());
+                let middle = (last - first).div_ceil(2);
+                let part = |upper: bool| {
+                    let rows = splits.training.classes.iter().enumerate();
+                    let rows = rows.filter(|(_, class)| (**class >= middle) == upper);
+                    splits
+                        .training
+                        .take(&rows.map(|(row, _)| row).collect::<Vec<_>>())
+                };
+                let names = [
+                    format!("{first}-{}", first + middle - 1),
+                    format!("{}-{last}", first + middle),
+                ];
+                let values = (0..origin.count).map(|i| names[i % 2].clone()).collect();
+                Self {
+                    parts: vec![part(false), part(true)],
+                    condition: Some(Condition {
+                        name: "class",
+                        values,
+                    }),
+                    ..alike
+                }
+            }
+            Some(Difference::Noise) => {
+                let noise = origin.spread(NOISE);
+                let recipe = |noise: &f64| Recipe {
+                    input_noise: *noise as f32,
+                    ..recipe
+                };
+                Self {
+                    recipes: noise.iter().map(recipe).collect(),
+                    condition: Some(Condition {
+                        name: "noise",
+                        values: noise.iter().map(|noise| format!("{noise:.4}")).collect(),
+                    }),
+                    ..alike
+                }
+            }
+        }
+    }
+
+    /// A network's lesson.
+    pub fn lesson(&self, network: u64) -> Lesson<'_> {
+        let network = network as usize;
+        Lesson {
+            data: &self.parts[network % self.parts.len()],
+            recipe: self.recipes[network],
+        }
+    }
+
+    /// What the networks differ by.
+    pub fn condition(&self) -> Option<Condition> {
+        self.condition.clone()
+    }
 }
 
 /// The digits before or after these, if there are as many of them.

@@ -4,14 +4,12 @@
 //! (2017, arXiv 1703.03864): a step along random perturbations, weighted by how well they did.
 
 use dwf::layout::{DType, Layout, TensorKind};
-use rayon::prelude::*;
 
-use super::{Made, Origin};
-use crate::random::Random;
+use super::{Keep, Made, Origin};
+use crate::{error::Result, random::Random};
 
-/// Random streams beyond those of the networks, which count from 0 through all attempts.
-pub(super) const HELD_OUT_STREAM: u64 = u64::MAX;
-const START_STREAM: u64 = u64::MAX - 1;
+/// Random stream beyond those of the networks, which count from 0 through all attempts.
+const HELD_OUT_STREAM: u64 = u64::MAX;
 
 /// A network of one hidden layer with ReLU, tensors `fc1.weight`, `fc1.bias`, `fc2.weight`,
 /// `fc2.bias`; its sizes are constants, which makes it many times faster: training runs it a
@@ -46,10 +44,7 @@ impl<const INPUTS: usize, const HIDDEN: usize, const OUTPUTS: usize>
         let mut weights = vec![0.0; Self::WEIGHTS];
         let (first, second) = weights.split_at_mut(Self::WEIGHT2);
         for (layer, inputs) in [(first, INPUTS), (second, HIDDEN)] {
-            let bound = 1.0 / (inputs as f32).sqrt();
-            layer
-                .iter_mut()
-                .for_each(|weight| *weight = random.symmetric(bound));
+            random.fill_layer(layer, inputs);
         }
         weights
     }
@@ -71,7 +66,8 @@ impl<const INPUTS: usize, const HIDDEN: usize, const OUTPUTS: usize>
 }
 
 /// How policies are found.
-pub(super) struct Strategy {
+#[derive(Clone, Copy, Debug)]
+pub struct Strategy {
     /// Steps.
     pub generations: usize,
     /// Perturbations of a generation, each tried in both directions.
@@ -88,7 +84,7 @@ pub(super) struct Strategy {
 impl Strategy {
     /// Improves `weights`. `trial` draws what all candidates of a generation are tried on, `score`
     /// tries one: more is better.
-    pub(super) fn evolve<T>(
+    fn evolve<T>(
         &self,
         weights: &mut [f32],
         random: &mut Random,
@@ -129,34 +125,89 @@ impl Strategy {
     }
 }
 
-/// Makes a zoo of policies: `attempt` trains one from its initialisation, and is asked again, with
-/// another initialisation, while the policy that it finds does not solve the task.
-pub(super) fn zoo(
-    layout: Layout,
+/// A plant that policies are trained for, and how.
+pub trait Plant: Sync {
+    /// What it is at a moment.
+    type State: Copy + Send + Sync;
+
+    /// What the task is called.
+    const NAME: &'static str;
+    /// Mean return from which a policy counts as one that solves the task.
+    const SOLVED: f64;
+    /// How its policies are found.
+    const STRATEGY: Strategy;
+    /// Starts that all candidates of a generation are tried on.
+    const TRIALS: usize;
+    /// Starts that decide whether a policy is done.
+    const CHECKS: usize;
+
+    /// Tensors of a policy.
+    fn layout() -> Layout;
+    /// A policy before training.
+    fn initialise(random: &mut Random) -> Vec<f32>;
+    /// A start as Gymnasium draws it.
+    fn start(random: &mut Random) -> Self::State;
+    /// A start to train on.
+    fn training_start(random: &mut Random) -> Self::State {
+        Self::start(random)
+    }
+    /// The return of one episode.
+    fn episode(&self, weights: &[f32], start: Self::State) -> f64;
+    /// What a policy does in a state, as one of a few kinds of actions.
+    fn action(weights: &[f32], state: Self::State) -> usize;
+    /// The states that a random policy comes through from a start.
+    fn wander(&self, start: Self::State, random: &mut Random) -> Vec<Self::State>;
+
+    /// Starts that no training has seen.
+    fn held_out_starts(count: usize, seed: u64) -> Vec<Self::State> {
+        let mut random = Random::new(seed, HELD_OUT_STREAM);
+        (0..count).map(|_| Self::start(&mut random)).collect()
+    }
+
+    /// Mean return over the starts.
+    fn mean_return(&self, weights: &[f32], starts: &[Self::State]) -> f64 {
+        let total: f64 = starts.iter().map(|s| self.episode(weights, *s)).sum();
+        total / starts.len() as f64
+    }
+
+    /// `None` if the policy that is found does not solve the task.
+    fn train(&self, mut weights: Vec<f32>, random: &mut Random) -> Option<Vec<f32>> {
+        let starts = |random: &mut Random| -> Vec<_> {
+            let trials = 0..Self::TRIALS;
+            trials.map(|_| Self::training_start(random)).collect()
+        };
+        Self::STRATEGY.evolve(&mut weights, random, starts, |weights, starts| {
+            self.mean_return(weights, starts)
+        });
+        let checks: Vec<_> = (0..Self::CHECKS).map(|_| Self::start(random)).collect();
+        (self.mean_return(&weights, &checks) >= Self::SOLVED).then_some(weights)
+    }
+}
+
+/// Makes a zoo of policies, each for its plant: trained from an initialisation, and again from
+/// another while the policy that is found does not solve the task.
+///
+/// Errors: those of `keep`.
+pub fn zoo<P: Plant>(
+    plant: impl Fn(u64) -> P + Sync,
     origin: Origin,
-    initialise: impl Fn(&mut Random) -> Vec<f32> + Sync,
-    attempt: impl Fn(Vec<f32>, &mut Random) -> Option<Vec<f32>> + Sync,
-    done: &(dyn Fn() + Sync),
-) -> Made {
+    keep: &Keep<'_>,
+) -> Result<Made> {
     let solve = |network: u64| {
+        let plant = plant(network);
         let attempts = (0..).map(|number: u64| {
             let mut random = Random::new(origin.seed, network | number << 32);
-            let mut weights = initialise(&mut random);
-            if origin.shared_start {
-                weights = initialise(&mut Random::new(origin.seed, START_STREAM));
-            }
-            attempt(weights, &mut random)
+            let weights = origin.start(&mut random, P::initialise);
+            plant.train(weights, &mut random)
         });
-        let solved = attempts.flatten().next().expect("attempts do not end");
-        done();
-        solved
+        attempts.flatten().next().expect("attempts do not end")
     };
-    let networks = (0..origin.count as u64).into_par_iter();
-    Made {
-        layout,
-        weights: networks.flat_map_iter(solve).collect(),
+    Ok(Made {
+        layout: P::layout(),
+        weights: origin.networks(keep, solve)?,
+        condition: None,
         files: Vec::new(),
-    }
+    })
 }
 
 fn deviation(values: &[f64]) -> f64 {

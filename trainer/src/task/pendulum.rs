@@ -7,19 +7,13 @@
 
 use std::f64::consts::PI;
 
-use super::{
-    Made, Origin,
-    evolution::{self, HELD_OUT_STREAM, Policy, Strategy},
-};
+use dwf::layout::Layout;
+
+use super::evolution::{Plant, Policy, Strategy};
 use crate::random::Random;
 
-/// What the task is called.
-pub const NAME: &str = "pendulum";
 /// Steps of an episode.
 pub const STEPS: usize = 200;
-/// Mean return from which a policy counts as one that solves the task: most of the cost is that of
-/// swinging up.
-pub const SOLVED: f64 = -250.0;
 
 const GRAVITY: f64 = 10.0;
 const MASS: f64 = 1.0;
@@ -34,17 +28,12 @@ const STEP: f64 = 0.05;
 /// A policy observes cosine and sine of the angle and the speed; its output is the torque.
 pub type Network = Policy<3, 16, 1>;
 
-const STRATEGY: Strategy = Strategy {
-    generations: 300,
-    pairs: 16,
-    sigma: 0.2,
-    learning_rate: 0.4,
-    weight_decay: 0.005,
-};
-/// Starts that all candidates of a generation are tried on.
-const TRIALS: usize = 8;
-/// Starts that decide whether a policy is done.
-const CHECKS: usize = 100;
+/// Kinds of torque that [`Plant::action`] tells apart.
+const ACTIONS: usize = 5;
+
+/// The plant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pendulum;
 
 /// The angle from upright in radians and its change a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +43,7 @@ pub struct State {
 }
 
 impl State {
-    /// As Gymnasium draws it: any angle, speeds up to 1.
+    /// Any angle, speeds up to 1.
     fn start(random: &mut Random) -> Self {
         Self {
             angle: f64::from(random.symmetric(PI as f32)),
@@ -81,48 +70,65 @@ impl State {
     }
 }
 
-/// Policies 3-16-1: 81 weights. Each is trained until it solves the task; `done` is called after
-/// each, from any thread.
-pub fn zoo(origin: Origin, done: &(dyn Fn() + Sync)) -> Made {
-    evolution::zoo(Network::layout(), origin, Network::initialise, train, done)
-}
+impl Plant for Pendulum {
+    type State = State;
 
-/// Starts that no training has seen.
-pub fn held_out_starts(count: usize, seed: u64) -> Vec<State> {
-    starts(&mut Random::new(seed, HELD_OUT_STREAM), count)
-}
+    const NAME: &'static str = "pendulum";
+    /// Most of the cost is that of swinging up.
+    const SOLVED: f64 = -250.0;
+    const STRATEGY: Strategy = Strategy {
+        generations: 300,
+        pairs: 16,
+        sigma: 0.2,
+        learning_rate: 0.4,
+        weight_decay: 0.005,
+    };
+    const TRIALS: usize = 8;
+    const CHECKS: usize = 100;
 
-/// Mean return over the starts: 0 would be to stand upright from the beginning.
-pub fn mean_return(weights: &[f32], starts: &[State]) -> f64 {
-    let total: f64 = starts.iter().map(|start| episode(weights, *start)).sum();
-    total / starts.len() as f64
-}
-
-fn starts(random: &mut Random, count: usize) -> Vec<State> {
-    (0..count).map(|_| State::start(random)).collect()
-}
-
-fn episode(weights: &[f32], mut state: State) -> f64 {
-    let mut total = 0.0;
-    for _ in 0..STEPS {
-        let [torque] = Network::act(weights, state.observation());
-        let (next, reward) = state.step(f64::from(torque));
-        total += reward;
-        state = next;
+    fn layout() -> Layout {
+        Network::layout()
     }
-    total
+
+    fn initialise(random: &mut Random) -> Vec<f32> {
+        Network::initialise(random)
+    }
+
+    fn start(random: &mut Random) -> State {
+        State::start(random)
+    }
+
+    /// 0 would be to stand upright from the beginning.
+    fn episode(&self, weights: &[f32], mut state: State) -> f64 {
+        let mut total = 0.0;
+        for _ in 0..STEPS {
+            let (next, reward) = state.step(torque(weights, state));
+            total += reward;
+            state = next;
+        }
+        total
+    }
+
+    fn action(weights: &[f32], state: State) -> usize {
+        let torque = torque(weights, state).clamp(-MAX_TORQUE, MAX_TORQUE);
+        let share = (torque / MAX_TORQUE + 1.0) / 2.0;
+        ((share * ACTIONS as f64) as usize).min(ACTIONS - 1)
+    }
+
+    fn wander(&self, start: State, random: &mut Random) -> Vec<State> {
+        let next = |state: &State| {
+            let torque = f64::from(random.symmetric(MAX_TORQUE as f32));
+            Some(state.step(torque).0)
+        };
+        std::iter::successors(Some(start), next)
+            .take(STEPS)
+            .collect()
+    }
 }
 
-/// `None` if the policy that is found does not solve the task.
-fn train(mut weights: Vec<f32>, random: &mut Random) -> Option<Vec<f32>> {
-    STRATEGY.evolve(
-        &mut weights,
-        random,
-        |random| starts(random, TRIALS),
-        |weights, starts| mean_return(weights, starts),
-    );
-    let checks = starts(random, CHECKS);
-    (mean_return(&weights, &checks) >= SOLVED).then_some(weights)
+fn torque(weights: &[f32], state: State) -> f64 {
+    let [torque] = Network::act(weights, state.observation());
+    f64::from(torque)
 }
 
 #[cfg(test)]
