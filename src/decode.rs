@@ -16,9 +16,11 @@ use crate::{
     team::Team,
 };
 
-/// Columns of a panel that is streamed: its sums stay in the first-level cache, and a row of it is
-/// long enough for the processor to prefetch.
-const STREAM_PANEL: usize = 4096;
+/// Most columns of a panel that is streamed: a row is long enough for the processor to prefetch.
+const STREAM_PANEL: usize = 16384;
+
+/// Most sums of a panel that is streamed, over its networks: they stay in the second-level cache.
+const STREAM_SUMS: usize = 2 * STREAM_PANEL;
 
 /// Columns of a panel that is packed: for about 100 components it stays in the second-level cache.
 const PACK_PANEL: usize = 1024;
@@ -192,7 +194,7 @@ struct Linear<'a> {
 /// Columns decoded at a time, for a batch of this many networks.
 fn panel(rows: usize) -> usize {
     if rows < PACK_FROM {
-        STREAM_PANEL
+        STREAM_PANEL.min(STREAM_SUMS / rows / TILE * TILE)
     } else {
         PACK_PANEL
     }
@@ -230,7 +232,8 @@ impl Scratch {
             Basis::Linear { .. } if packed => (row, PACK_FROM, PACK_PANEL.min(weights)),
             Basis::Linear { .. } => (row, max_batch, 0),
         };
-        [(1, row), (sums, row), (1, row), (tiles, model.latent())]
+        let sums = (sums * row).min(STREAM_SUMS);
+        [(1, row), (1, sums), (1, row), (tiles, model.latent())]
     }
 
     fn bytes(&self) -> usize {
