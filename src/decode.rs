@@ -16,11 +16,13 @@ use crate::{
     team::Team,
 };
 
-/// Most columns of a panel that is streamed: a row is long enough for the processor to prefetch.
+/// Columns of a panel that is streamed for one network: a row is long enough for the processor to
+/// prefetch.
 const STREAM_PANEL: usize = 16384;
 
-/// Most sums of a panel that is streamed, over its networks: they stay in the second-level cache.
-const STREAM_SUMS: usize = 2 * STREAM_PANEL;
+/// Columns of a panel that is streamed for several: the rows that are added to the sums of one stay
+/// in the first-level cache for those of the next.
+const SHARED_PANEL: usize = 4096;
 
 /// Columns of a panel that is packed: for about 100 components it stays in the second-level cache.
 const PACK_PANEL: usize = 1024;
@@ -193,10 +195,10 @@ struct Linear<'a> {
 
 /// Columns decoded at a time, for a batch of this many networks.
 fn panel(rows: usize) -> usize {
-    if rows < PACK_FROM {
-        STREAM_PANEL.min(STREAM_SUMS / rows / TILE * TILE)
-    } else {
-        PACK_PANEL
+    match rows {
+        1 => STREAM_PANEL,
+        _ if rows < PACK_FROM => SHARED_PANEL,
+        _ => PACK_PANEL,
     }
 }
 
@@ -232,7 +234,7 @@ impl Scratch {
             Basis::Linear { .. } if packed => (row, PACK_FROM, PACK_PANEL.min(weights)),
             Basis::Linear { .. } => (row, max_batch, 0),
         };
-        let sums = (sums * row).min(STREAM_SUMS);
+        let sums = (sums * row).min(PACK_FROM * SHARED_PANEL);
         [(1, row), (1, sums), (1, row), (tiles, model.latent())]
     }
 
