@@ -185,10 +185,10 @@ static void share(long threads, double duration)
     end_time = start + duration;
     for (long i = 0; i < threads; i++)
         CHECK(pthread_create(&ids[i], NULL, work, &all[i * KINDS]) == 0);
-    /* A fifth of the way, and when every thread has used its sampler. */
-    while (seconds() < start + duration / 5 ||
+    /* Two fifths of the way, and when every thread has used its sampler. */
+    while (seconds() < start + 0.4 * duration ||
            __atomic_load_n(&ready, __ATOMIC_RELAXED) < threads ||
-           __atomic_load_n(&networks, __ATOMIC_RELAXED) < target / 5)
+           __atomic_load_n(&networks, __ATOMIC_RELAXED) < target / 5 * 2)
         nap();
     before = resident();
     while (seconds() < end_time || __atomic_load_n(&networks, __ATOMIC_RELAXED) < target)

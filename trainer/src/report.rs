@@ -28,7 +28,7 @@ use crate::{
     condition::{CONDITIONS, Conditions},
     error::{Result, invalid},
     export::{self, WHOLE},
-    files,
+    files::{self, Staging},
     flow::HeldOutLoss,
     obedience::Obedience,
     train::{self, Parts},
@@ -123,13 +123,18 @@ pub struct Goal {
 }
 
 impl Report {
-    /// Writes the page as `path`, and beside it all figures as JSON.
+    /// Writes the page as `path`, and beside it all figures as JSON: both, or neither.
     ///
     /// Errors: IO.
     pub fn write(&self, path: &Path, metric: Option<&Metric>) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).expect("plain data");
-        files::write(&path.with_extension("json"), &json)?;
-        files::write(path, page::page(self, metric).as_bytes())
+        let json = path.with_extension("json");
+        let figures = serde_json::to_vec_pretty(self).expect("plain data");
+        let page = page::page(self, metric).into_bytes();
+        let staging = Staging::beside(path)?;
+        for (target, bytes) in [(&*json, figures), (path, page)] {
+            staging.write(target.file_name().unwrap_or_default(), &bytes)?;
+        }
+        staging.publish(&[&json, path])
     }
 }
 

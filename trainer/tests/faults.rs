@@ -3,12 +3,18 @@
 
 #![cfg(target_os = "linux")]
 
+mod common;
+
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
+
+use common::{answer, exported, exported_path, normals, plausible_weights};
+use dwf_trainer::zoo::Writer;
 
 const DWF: &str = env!("CARGO_BIN_EXE_dwf");
 const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/iris/iris.onnx");
@@ -29,6 +35,14 @@ fn writers() -> Vec<(&'static str, String)> {
         (
             "export-sampler",
             format!("export-sampler {IRIS} -o disk/sampler.onnx"),
+        ),
+        (
+            "report",
+            "report flow.onnx --zoo zoo -n 8 -o disk/report.html".into(),
+        ),
+        (
+            "recalibrate",
+            "recalibrate residual --data images.csv -o disk/recalibrated".into(),
         ),
     ]
 }
@@ -57,23 +71,54 @@ fn on_disk(folder: &Path, options: &str, arguments: &str) -> Option<(Output, Str
     Some((output, left))
 }
 
+/// A zoo, an artifact that was trained on it, and networks with batch normalisation.
 fn workshop() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("disk")).unwrap();
-    let zoo = Command::new(DWF)
-        .args(["zoo", "iris", "-o", "zoo", "--count", "12"])
-        .current_dir(folder.path())
-        .output();
-    assert!(zoo.unwrap().status.success());
+    let at = folder.path();
+    fs::create_dir(at.join("disk")).unwrap();
+    for arguments in [
+        "zoo iris -o zoo --count 12",
+        "train zoo -o flow.onnx --steps 1 --width 64",
+    ] {
+        let (success, text) = answer(at, arguments);
+        assert!(success, "{text}");
+    }
+    let network = exported("resnet20");
+    let mut writer = Writer::new(&at.join("residual"), network.layout(), 0..8).unwrap();
+    for seed in 0..8 {
+        let weights = plausible_weights(network.layout(), seed);
+        writer.add(&weights).unwrap();
+    }
+    writer.finish().unwrap();
+    fs::copy(exported_path("resnet20"), at.join("residual/network.onnx")).unwrap();
+    fs::write(at.join("images.csv"), images(4)).unwrap();
     folder
+}
+
+/// Rows of random images for ResNet-20, 3 x 32 x 32, of class 0.
+fn images(count: usize) -> String {
+    const PIXELS: usize = 3 * 32 * 32;
+    let names: Vec<String> = (0..PIXELS).map(|i| format!("p{i}")).collect();
+    let mut text = format!("{},class\n", names.join(","));
+    for pixels in normals(count * PIXELS, 7).chunks(PIXELS) {
+        let pixels: Vec<String> = pixels.iter().map(f32::to_string).collect();
+        text += &format!("{},0\n", pixels.join(","));
+    }
+    text
+}
+
+/// What a report changes beside its pages.
+fn artifact(folder: &Path) -> [Vec<u8>; 2] {
+    ["flow.onnx", "flow.safetensors"].map(|name| fs::read(folder.join(name)).unwrap())
 }
 
 #[test]
 fn disks_that_are_full_or_read_only() {
     let folder = workshop();
     for (name, arguments) in writers() {
+        let before = artifact(folder.path());
         // Room for a page or a few: enough to begin.
-        for options in ["size=4k", "size=16k", "size=64k", "ro"] {
+        for options in ["size=4k", "size=16k", "size=32k", "ro"] {
             let Some((output, left)) = on_disk(folder.path(), options, &arguments) else {
                 return;
             };
@@ -94,6 +139,7 @@ fn disks_that_are_full_or_read_only() {
                 .filter(|name| !name.ends_with(".work"))
                 .collect();
             assert!(left.is_empty(), "{name} {options} leaves {left:?}");
+            assert!(artifact(folder.path()) == before, "{name} {options}");
         }
         // And where there is room, the same command writes.
         let (output, left) = on_disk(folder.path(), "size=64m", &arguments).unwrap();
@@ -133,4 +179,60 @@ fn a_killed_writer() {
         .output();
     assert!(again.unwrap().status.success());
     assert_eq!(fs::read_dir(at.join("networks")).unwrap().count(), 20);
+}
+
+/// Starts a training of 600 steps that tells what it does, and waits until it has begun.
+fn training(folder: &Path) -> std::process::Child {
+    let mut process = Command::new(DWF)
+        .args(TRAIN.split(' ').chain(["--json"]))
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(process.stdout.as_mut().unwrap()).lines();
+    let mut checks = lines.map_while(Result::ok);
+    assert!(checks.any(|line| line.contains("\"check\"")));
+    process
+}
+
+const TRAIN: &str = "train zoo -o flow.onnx --steps 600 --width 64";
+
+/// SIGKILL leaves no time to keep anything: before a state was kept, and after one was, the same
+/// command makes the bytes of a run in one go.
+#[test]
+fn a_killed_training_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let succeeds = |arguments: &str| {
+        let (success, text) = answer(at, arguments);
+        assert!(success, "{text}");
+    };
+    succeeds("zoo iris -o zoo --count 12");
+    succeeds(TRAIN);
+    let whole = artifact(at);
+    let remove = || {
+        for name in ["flow.onnx", "flow.safetensors"] {
+            fs::remove_file(at.join(name)).unwrap();
+        }
+    };
+    let stop = |signal: &str| {
+        let mut process = training(at);
+        let id = process.id().to_string();
+        let kill = Command::new("kill").args([signal, &id]).status();
+        assert!(kill.unwrap().success());
+        assert!(!process.wait().unwrap().success());
+        assert!(!at.join("flow.onnx").exists() && !at.join("flow.safetensors").exists());
+    };
+    for signals in [&["-KILL"][..], &["-INT", "-KILL"]] {
+        remove();
+        signals.iter().for_each(|signal| stop(signal));
+        succeeds(TRAIN);
+        assert!(artifact(at) == whole, "{signals:?}");
+        assert_eq!(
+            common::names(at),
+            ["flow.onnx", "flow.safetensors", "zoo"],
+            "{signals:?}"
+        );
+    }
 }
