@@ -33,7 +33,7 @@ impl Precision {
     /// The number as stored.
     pub fn round(self, value: f64) -> f64 {
         match self {
-            Self::Half => f16::from_f64(value).to_f64(),
+            Self::Half => half(value).to_f64(),
             Self::Single => f64::from(value as f32),
         }
     }
@@ -42,7 +42,7 @@ impl Precision {
     fn write(self, values: &[f64], to: &mut Vec<u8>) {
         let values = values.iter().copied();
         match self {
-            Self::Half => to.extend(values.flat_map(|v| f16::from_f64(v).to_le_bytes())),
+            Self::Half => to.extend(values.flat_map(|v| half(v).to_le_bytes())),
             Self::Single => to.extend(values.flat_map(|v| (v as f32).to_le_bytes())),
         }
     }
@@ -63,6 +63,11 @@ impl Precision {
             }
         }
     }
+}
+
+/// By way of f32, as `half` itself goes on some processors only: the same bits on all.
+fn half(value: f64) -> f16 {
+    f16::from_f32(value as f32)
 }
 
 /// [latent, weights] row-major, in a mapped file without a name.

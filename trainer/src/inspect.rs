@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use dwf::{Model, metadata::Metadata, ode::Solver};
+use dwf::{Model, layout::Transform, metadata::Metadata, ode::Solver};
 
 use crate::{error::Result, export::WHOLE, gauge::Gauges, groups::Groups, network::Network};
 
@@ -37,10 +37,14 @@ fn describe(metadata: &Metadata, latent: usize) -> String {
     for tensor in layout.tensors() {
         let shape = format!("{:?}", tensor.shape);
         let dtype = format!("{:?}", tensor.dtype);
+        let transform = match tensor.transform {
+            Transform::None => "",
+            Transform::Log => ", as its logarithm",
+        };
         line(
             &mut text,
             &tensor.name,
-            format!("{dtype:<5} {shape:<16} at {}", tensor.offset),
+            format!("{dtype:<5} {shape:<16} at {}{transform}", tensor.offset),
         );
     }
     text.push_str("\nflow\n");

@@ -2,9 +2,9 @@
 //! report does, but on validation data.
 
 use crate::{
+    coordinates::Coordinates,
     error::Result,
     flow::Quality,
-    latent::Basis,
     path::Latents,
     report::{self, comparison::Yardstick, metric::Metric, novelty},
 };
@@ -12,7 +12,7 @@ use crate::{
 /// What samples are measured against.
 pub struct Judge<'a> {
     zoo: &'a Latents,
-    basis: &'a Basis,
+    coordinates: &'a Coordinates,
     /// The zoo's networks, [count, weights].
     networks: Vec<f32>,
     yardstick: Yardstick,
@@ -25,8 +25,12 @@ impl<'a> Judge<'a> {
     /// networks score.
     ///
     /// Errors: those of the metric.
-    pub fn new(zoo: &'a Latents, basis: &'a Basis, metric: Option<&'a Metric>) -> Result<Self> {
-        let networks = basis.decode(&zoo.values);
+    pub fn new(
+        zoo: &'a Latents,
+        coordinates: &'a Coordinates,
+        metric: Option<&'a Metric>,
+    ) -> Result<Self> {
+        let networks = coordinates.decode(&zoo.values);
         let size = networks.len() / zoo.count();
         let own = metric
             .map(|metric| Ok((metric, report::mean(&metric.scores(&networks, size)?))))
@@ -38,7 +42,7 @@ impl<'a> Judge<'a> {
             },
             networks,
             zoo,
-            basis,
+            coordinates,
             metric: own,
         })
     }
@@ -52,7 +56,7 @@ impl<'a> Judge<'a> {
     ///
     /// Errors: those of the metric.
     pub fn measure(&self, latents: &[f32]) -> Result<Quality> {
-        let samples = self.basis.decode(latents);
+        let samples = self.coordinates.decode(latents);
         let size = self.networks.len() / self.zoo.count();
         let nearest = novelty::nearest(&samples, &self.networks, size, false);
         let scores = match self.metric {

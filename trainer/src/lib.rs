@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod classifier;
 pub mod components;
 pub mod condition;
+pub mod coordinates;
 pub mod dataset;
 pub mod error;
 pub mod evaluator;

@@ -18,7 +18,7 @@ use std::{
 
 use dwf::{
     Model, SampleOptions, Sampler,
-    layout::Layout,
+    layout::{Layout, Transform},
     metadata::{BasisKind, Metadata},
 };
 use rayon::prelude::*;
@@ -386,7 +386,9 @@ fn notes(
 }
 
 fn check_zoo(found: &Layout, expected: &Layout, folder: &Path) -> Result<()> {
-    if found == expected {
+    // Transforms are the flow's own matter.
+    let plain = |layout: &Layout| layout.clone().transformed(Transform::None, |_| true);
+    if plain(found) == plain(expected) {
         return Ok(());
     }
     let differs = expected

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     align::{Reference, align},
     condition::{CONDITIONS, Conditions},
+    coordinates::{self, Coordinates, Transformed},
     error::{Result, Status, invalid, io},
     export::{self, About, WHOLE},
     files::{self, Staging},
@@ -21,7 +22,7 @@ use crate::{
     groups::Groups,
     interrupt,
     judge::Judge,
-    latent::{self, Basis, BasisChoice, Fit},
+    latent::{self, BasisChoice, Fit},
     memory,
     mixing::{self, Mixing},
     obedience::Obedience,
@@ -216,7 +217,7 @@ fn learn(
     let latents = encode(inputs, &parts, options, work.folder())?;
     let judge = Judge::new(
         &latents.training,
-        &latents.basis,
+        &latents.coordinates,
         inputs.validation.as_ref(),
     )?;
     let mut options = options.clone();
@@ -231,7 +232,7 @@ fn learn(
         work,
         output,
         about: About {
-            layout: inputs.zoo.layout().clone(),
+            layout: latents.coordinates.layout.clone(),
             source_std: options.flow.path.source_std,
             condition: inputs.conditions.as_ref().map(Conditions::describe),
             solver: solver::unmeasured(),
@@ -246,7 +247,12 @@ fn learn(
         let bytes: Vec<u8> = weights.flat_map(|w| w.to_le_bytes()).collect();
         files::write(path, &bytes)?;
     }
-    export::write(output, &trained.velocity, &latents.basis, &about)?;
+    export::write(
+        output,
+        &trained.velocity,
+        &latents.coordinates.basis,
+        &about,
+    )?;
     Ok(about.quality)
 }
 
@@ -294,7 +300,7 @@ fn held_out_count(networks: usize) -> usize {
 
 /// The zoo as the flow sees it.
 struct Encoded {
-    basis: Basis,
+    coordinates: Coordinates,
     training: Latents,
     held_out: Latents,
     figures: Vec<(&'static str, f64)>,
@@ -306,7 +312,11 @@ fn encode(
     options: &TrainOptions,
     folder: &Path,
 ) -> Result<Encoded> {
-    let rows = Matrix::new(&inputs.zoo.weights, inputs.zoo.layout().len());
+    let layout = coordinates::layout(&inputs.zoo.network);
+    let rows = Transformed {
+        rows: Matrix::new(&inputs.zoo.weights, layout.len()),
+        layout: &layout,
+    };
     let split = Split {
         training: &parts.training,
         held_out: &parts.held_out,
@@ -341,7 +351,7 @@ fn encode(
     Ok(Encoded {
         training: latents(training, &parts.training),
         held_out: latents(held_out, &parts.held_out),
-        basis,
+        coordinates: Coordinates { basis, layout },
         figures,
     })
 }
@@ -509,7 +519,13 @@ impl Trainer<'_> {
             velocity = velocity.unscaled(&known.schema);
         }
         let staging = Staging::beside(self.output)?;
-        export::stage(&staging, DRAFT, &velocity, &self.latents.basis, &self.about)?;
+        export::stage(
+            &staging,
+            DRAFT,
+            &velocity,
+            &self.latents.coordinates.basis,
+            &self.about,
+        )?;
         let model = Model::open(staging.path(DRAFT), &WHOLE)?;
         Sampler::new(&model, &Default::default())
     }
@@ -529,7 +545,13 @@ impl Trainer<'_> {
         let staging = Staging::beside(self.output)?;
         let mut about = self.about.clone();
         about.solver = trained.choice.solver;
-        export::stage(&staging, DRAFT, velocity, &self.latents.basis, &about)?;
+        export::stage(
+            &staging,
+            DRAFT,
+            velocity,
+            &self.latents.coordinates.basis,
+            &about,
+        )?;
         let model = Model::open(staging.path(DRAFT), &WHOLE)?;
         let mut sampler = Sampler::new(&model, &Default::default())?;
         let size = zoo.layout().len();

@@ -8,6 +8,7 @@ use dwf_trainer::{
     flow::{self, Flow, FlowOptions, Keep, Progress, Quality, State, Task},
     interrupt,
     path::{Coupling, Latents, Target},
+    reflow,
     train::TrainOptions,
     velocity::{Device, Velocity},
 };
@@ -105,6 +106,41 @@ fn a_correlated_gaussian_is_learned() {
             assert!(held_out.kept < 1.5, "{held_out:?}");
         }
     }
+}
+
+/// Straightened on its own trajectories, a flow takes noise to where it took it before, and four
+/// evaluations follow it several times better.
+#[test]
+fn reflow_straightens() {
+    let training = gaussian(400);
+    let mut options = options();
+    let curved = trained(&training, &[], &options).velocity;
+    let ends = |velocity: &Velocity, solver| {
+        let noise = common::normals(2 * SAMPLES, 11);
+        flow::carry(velocity, noise, &[], &solver, 1.0, Device::Cpu).unwrap()
+    };
+    let difference = |a: &[f32], b: &[f32]| {
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
+        let apart = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
+        (apart / norm(&mut b.iter().copied())).sqrt()
+    };
+    let fine = Solver::fixed(Method::Rk4, 32, Grid::Uniform);
+    let cheap = Solver::fixed(Method::Midpoint, 2, Grid::Uniform);
+    let error = |velocity: &Velocity| difference(&ends(velocity, cheap), &ends(velocity, fine));
+    options.round = 1;
+    let zoo = latents(&training);
+    let pairs = reflow::pairs(&curved, &zoo, &fine, &options, &mut || Ok(())).unwrap();
+    let task = Task {
+        target: Target::Pairs(&pairs),
+        held_out: &latents(&[]),
+        start: &curved,
+    };
+    let straight = flow::train(&task, &options, None, &mut |_| Ok(FINE), &mut |_, _| Ok(()));
+    let straight = straight.unwrap().velocity;
+    let (before, after) = (error(&curved), error(&straight));
+    assert!(after < before / 3.0, "{before} and {after}");
+    let moved = difference(&ends(&straight, fine), &ends(&curved, fine));
+    assert!(moved < 0.1, "{moved}");
 }
 
 /// Two training points far from the held-out one: the more is learned of them, the worse.

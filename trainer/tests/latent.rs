@@ -4,9 +4,10 @@ mod common;
 
 use std::path::Path;
 
-use dwf::metadata::BasisKind;
+use dwf::{layout::Transform, metadata::BasisKind};
 use dwf_trainer::{
     components::Precision,
+    coordinates::{self, Coordinates, Transformed},
     error::Result,
     latent::{self, Basis, BasisChoice, Fit},
     pca::{Split, Wanted},
@@ -321,4 +322,53 @@ fn memory_is_bounded() {
         .filter(|l| l.starts_with("VmHWM") || l.starts_with("Rss"));
     println!("{size} weights: {:?}, {:?}", start.elapsed(), fit.linear);
     lines.for_each(|line| println!("{line}"));
+}
+
+/// Whatever latents a flow makes, running variances come out positive; the zoo's own come back, also
+/// one of zero, from a channel that never fires.
+#[test]
+fn running_variances_go_by_their_logarithms() {
+    let network = common::exported("resnet20");
+    let layout = coordinates::layout(&network);
+    let tensors = layout.tensors().iter();
+    let variances: Vec<_> = tensors.filter(|t| t.transform == Transform::Log).collect();
+    assert_eq!(variances.len(), 19);
+    assert!(variances.iter().all(|t| t.name.ends_with(".running_var")));
+    let mut zoo: Vec<f32> = (0..8)
+        .flat_map(|seed| common::plausible_weights(&layout, seed))
+        .collect();
+    zoo[variances[0].offset] = 0.0;
+    let size = layout.len();
+    let rows = Transformed {
+        rows: Matrix::new(&zoo, size),
+        layout: &layout,
+    };
+    for choice in [BasisChoice::Diagonal, linear(Wanted::Count(6))] {
+        let Fit {
+            basis, training, ..
+        } = fit(&rows, 1, choice).unwrap();
+        let coordinates = Coordinates {
+            basis,
+            layout: layout.clone(),
+        };
+        let latent = coordinates.encode(&zoo[..size]);
+        for (z, expected) in latent.iter().zip(&training) {
+            // The fit's sums are in f64, over all chunks; a latent is of size one.
+            assert!((z - expected).abs() < 1e-3, "{z} and {expected}");
+        }
+        for (found, w) in coordinates.decode(&latent).iter().zip(&zoo) {
+            // Half-precision components: 2^-11 of each of six, through the exponential.
+            assert!(
+                (found - w).abs() < 1e-2 * w.abs().max(1.0),
+                "{found} and {w}"
+            );
+        }
+        let wild = common::normals(5 * coordinates.latent(), 9);
+        let wild: Vec<f32> = wild.iter().map(|z| 5.0 * z).collect();
+        for network in coordinates.decode(&wild).chunks_exact(size) {
+            for tensor in &variances {
+                assert!(network[tensor.range()].iter().all(|v| *v > 0.0));
+            }
+        }
+    }
 }
