@@ -5,10 +5,11 @@
 //! [`crate::matching`] the permutation of each network; here they are applied to a zoo, verified,
 //! and kept against interruption. Scales and signs that change nothing either are [`crate::gauge`]'s.
 
-use dwf::layout::{Layout, TensorKind};
+use dwf::layout::{DType, Layout, TensorKind};
 use rayon::prelude::*;
 
 use crate::{
+    checkpoint,
     error::Result,
     gauge::Gauges,
     groups::{Groups, Permutation},
@@ -155,6 +156,7 @@ impl Rounds<'_> {
         rows.into_par_iter().try_for_each(|(i, row)| {
             let before = row.to_vec();
             gauges.canonicalise(row);
+            round(self.layout, row);
             let checked = self.verifier.check(&before, row);
             checked.map_err(|e| e.at(name(files, i)))
         })
@@ -210,6 +212,18 @@ impl Rounds<'_> {
         }
         row.copy_from_slice(&permuted);
         Ok(())
+    }
+}
+
+/// Rounds weights as they will be stored, so that what is verified is what is written.
+fn round(layout: &Layout, weights: &mut [f32]) {
+    for spec in layout.tensors().iter().filter(|t| t.dtype != DType::F32) {
+        let weights = &mut weights[spec.range()];
+        checkpoint::decode(
+            &checkpoint::encode(weights, spec.dtype),
+            spec.dtype,
+            weights,
+        );
     }
 }
 

@@ -67,10 +67,12 @@ const SETTLED: f64 = 1e-5;
 const SEED: u64 = 0;
 
 impl<'a> Gauges<'a> {
-    /// The gauges of all families that nothing owns and that own nothing.
+    /// The gauges of all families that nothing owns and that own nothing. Of a chain of layers that
+    /// no ONNX file describes, that ReLU is between them is an assumption, which order does not
+    /// depend on but scale does: `known` says whether it holds.
     ///
     /// Errors: those of running the network.
-    pub fn find(network: &'a Network, groups: &'a Groups) -> Result<Self> {
+    pub fn find(network: &'a Network, groups: &'a Groups, known: bool) -> Result<Self> {
         let mut found = Self {
             layout: network.layout(),
             groups,
@@ -83,7 +85,8 @@ impl<'a> Gauges<'a> {
             .flat_map(|family| [(family, Kind::Scale), (family, Kind::Sign)])
             .filter_map(|(family, kind)| Walk::new(network, groups, family, kind).gauge())
             .collect();
-        if candidates.is_empty() {
+        let assumed = network.as_mlp().is_some() && !known;
+        if candidates.is_empty() || assumed {
             return Ok(found);
         }
         let trial = Trial::new(network)?;

@@ -1,6 +1,6 @@
 //! A zoo's folder, aligned into another.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use dwf::runtime::Runtime;
 
@@ -14,6 +14,7 @@ use crate::{
     groups::Groups,
     interrupt,
     progress::{self, Progress},
+    report::metric,
     store::Store,
     work::Work,
     zoo::{Source, Writer, Zoo},
@@ -50,9 +51,17 @@ pub fn realign(
             "node {unknown} is not understood: what it touches stays where it is"
         ));
     }
+    check_stems(&source.files)?;
     let network = source.network.clone();
+    let known = network.as_mlp().is_none() || metric::about(zoo)?.is_some();
+    if canonical && !known {
+        return Err(invalid(
+            "--canonical depends on what is between the layers, which checkpoints do not say; export \
+             the network as ONNX and name it with --network",
+        ));
+    }
     let gauges = canonical
-        .then(|| Gauges::find(&network, &groups))
+        .then(|| Gauges::find(&network, &groups, known))
         .transpose()?;
     let data = data.map(Dataset::read).transpose()?;
     let work = Work::open(output)?;
@@ -67,6 +76,20 @@ pub fn realign(
         _ => work.finish()?,
     }
     result
+}
+
+/// Networks are written under their own names, whatever kind of file they came in.
+fn check_stems(files: &[String]) -> Result<()> {
+    let stem = |file: &String| Path::new(file).file_stem().map(|stem| stem.to_owned());
+    let mut seen = HashMap::new();
+    for file in files {
+        if let Some(other) = seen.insert(stem(file), file) {
+            return Err(invalid(format!(
+                "'{other}' and '{file}' would be written to one file; rename one of them"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// How to align.

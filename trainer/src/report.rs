@@ -305,7 +305,7 @@ pub fn report(
     let parts = Parts::split(zoo.count(), seed);
     let conditions = Asked::find(folder, &zoo, &parts, metadata, options)?;
     let condition = conditions.as_ref().map(Asked::rows);
-    train::align_again(&mut zoo, &metadata.provenance)?;
+    train::align_again(&mut zoo, folder, &metadata.provenance)?;
     let generated = generate(&model, options, condition.as_deref())?;
     let (training, held_out) = (parts.training(&zoo), parts.held_out(&zoo));
     let comparison = Comparison::new(&Subject {

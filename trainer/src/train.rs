@@ -35,7 +35,7 @@ use crate::{
         self,
         comparison::{Comparison, Subject},
         key,
-        metric::{Metric, Purpose},
+        metric::{self, Metric, Purpose},
     },
     rows::{Matrix, Rows, chunk_count},
     solver::{self, Choice},
@@ -169,6 +169,8 @@ struct Inputs {
     /// The zoo folder's own name.
     name: String,
     zoo: Zoo,
+    /// Whether the zoo is one of ours, whose MLPs have ReLU between their layers.
+    made_here: bool,
     /// What tells the zoo's files from others.
     fingerprint: Fingerprint,
     conditions: Option<Conditions>,
@@ -185,6 +187,7 @@ impl Inputs {
         let zoo = realign::read(source, work.folder())?;
         let inputs = Self {
             name,
+            made_here: metric::about(folder)?.is_some(),
             fingerprint,
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
@@ -211,7 +214,7 @@ fn learn(
 ) -> Result<BTreeMap<String, f64>> {
     let resumable = interrupt::resumable();
     let part = work.part("align", &inputs.fingerprint)?;
-    align_zoo(&mut inputs.zoo, Some(&part))?;
+    align_zoo(&mut inputs.zoo, inputs.made_here, Some(&part))?;
     drop(resumable);
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
@@ -753,18 +756,22 @@ fn gigabytes(bytes: usize) -> String {
 }
 
 /// Networks of one scale and sign that are matched to their mean mix best.
-fn align_zoo(zoo: &mut Zoo, part: Option<&Part>) -> Result<()> {
+fn align_zoo(zoo: &mut Zoo, made_here: bool, part: Option<&Part>) -> Result<()> {
     let network = zoo.network.clone();
     let groups = Groups::find(&network)?;
-    let gauges = Gauges::find(&network, &groups)?;
+    let gauges = Gauges::find(&network, &groups, made_here)?;
     align(zoo, &groups, Some(&gauges), Reference::Mean, part)?;
     Ok(())
 }
 
 /// Aligns a zoo as the one was that an artifact of this provenance was trained on.
-pub(crate) fn align_again(zoo: &mut Zoo, provenance: &BTreeMap<String, String>) -> Result<()> {
+pub(crate) fn align_again(
+    zoo: &mut Zoo,
+    folder: &Path,
+    provenance: &BTreeMap<String, String>,
+) -> Result<()> {
     if provenance.get(REFERENCE).is_some_and(|found| found == MEAN) {
-        return align_zoo(zoo, None);
+        return align_zoo(zoo, metric::about(folder)?.is_some(), None);
     }
     let network = zoo.network.clone();
     let groups = Groups::find(&network)?;

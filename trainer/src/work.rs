@@ -9,7 +9,7 @@ use dwf::metadata::hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Result, io};
+use crate::error::{Result, invalid, io};
 
 /// `NAME.work` beside an output `NAME.onnx` or folder `NAME`. It stays when the run is
 /// interrupted or fails, so that the next run with the same inputs goes on from there.
@@ -25,13 +25,30 @@ pub struct Part {
 impl Work {
     /// The work folder beside `output`, made if it does not exist.
     ///
-    /// Errors: IO.
+    /// Errors: IO; INVALID_ARGUMENT if there is a folder of that name that holds something else.
     pub fn open(output: &Path) -> Result<Self> {
         let mut name = output.file_stem().unwrap_or_default().to_owned();
         name.push(".work");
         let folder = output.with_file_name(name);
         fs::create_dir_all(&folder).map_err(io("write", &folder))?;
-        Ok(Self { folder })
+        let work = Self { folder };
+        match work.entries()?.iter().find(|name| !is_part(name)) {
+            None => Ok(work),
+            Some(name) => Err(invalid(format!(
+                "'{}' is where unfinished work would be kept, and holds '{name}', which is none of \
+                 it; move that folder or choose another output",
+                work.folder.display()
+            ))),
+        }
+    }
+
+    fn entries(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.folder).map_err(io("read", &self.folder))?;
+        let name = |entry: std::io::Result<fs::DirEntry>| {
+            let entry = entry.map_err(io("read", &self.folder))?;
+            Ok(entry.file_name().to_string_lossy().into_owned())
+        };
+        entries.map(name).collect()
     }
 
     /// The folder.
@@ -48,23 +65,33 @@ impl Work {
         let name = format!("{stage}-{}", &hex(&Sha256::digest(json))[..16]);
         let folder = self.folder.join(&name);
         let prefix = format!("{stage}-");
-        for entry in fs::read_dir(&self.folder).map_err(io("read", &self.folder))? {
-            let entry = entry.map_err(io("read", &self.folder))?;
-            let found = entry.file_name();
-            if found.to_string_lossy().starts_with(&prefix) && found != *name {
-                let _ = fs::remove_dir_all(entry.path());
+        for found in self.entries()? {
+            if is_part(&found) && found.starts_with(&prefix) && found != name {
+                let _ = fs::remove_dir_all(self.folder.join(found));
             }
         }
         fs::create_dir_all(&folder).map_err(io("write", &folder))?;
         Ok(Part { folder })
     }
 
-    /// The run is done: removes the folder.
+    /// The run is done: removes its parts, and the folder.
     ///
     /// Errors: IO.
     pub fn finish(self) -> Result<()> {
-        fs::remove_dir_all(&self.folder).map_err(io("remove", &self.folder))
+        for part in self.entries()?.iter().filter(|name| is_part(name)) {
+            let part = self.folder.join(part);
+            fs::remove_dir_all(&part).map_err(io("remove", &part))?;
+        }
+        fs::remove_dir(&self.folder).map_err(io("remove", &self.folder))
     }
+}
+
+/// Whether a part is called so: its stage and 16 hexadecimal digits.
+fn is_part(name: &str) -> bool {
+    let digits = |key: &str| key.len() == 16 && key.bytes().all(|c| c.is_ascii_hexdigit());
+    let letters = |stage: &str| stage.bytes().all(|c| c.is_ascii_alphabetic() || c == b' ');
+    let split = name.rsplit_once('-');
+    split.is_some_and(|(stage, key)| letters(stage) && digits(key))
 }
 
 impl Part {
@@ -98,6 +125,24 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_others_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = folder.path().join("nets.work");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("thesis.txt"), b"x").unwrap();
+        let error = Work::open(&folder.path().join("nets")).err().unwrap();
+        assert!(error.to_string().contains("thesis.txt"), "{error}");
+        assert!(foreign.join("thesis.txt").exists());
+        // What comes while the work lasts stays, too, and says so.
+        let work = Work::open(&folder.path().join("new.onnx")).unwrap();
+        work.part("flow", &1).unwrap();
+        let stranger = work.folder().join("stranger");
+        fs::write(&stranger, b"x").unwrap();
+        assert!(work.finish().is_err());
+        assert!(stranger.exists());
+    }
 
     #[test]
     fn parts_last_as_long_as_their_key() {

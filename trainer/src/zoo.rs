@@ -80,7 +80,7 @@ pub struct Source {
     /// The architecture.
     pub network: Network,
     folder: PathBuf,
-    files: Vec<String>,
+    pub(crate) files: Vec<String>,
 }
 
 impl Source {

@@ -1,12 +1,12 @@
 //! The measures of the Iris flow: what the README promises of the demo.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use dwf_trainer::{
     flow::DEFAULT_STEPS,
     report::key,
     task::{
-        Origin,
+        ABOUT, About, Origin,
         classification::{self, alike},
         iris, train_anew,
     },
@@ -45,6 +45,14 @@ fn trained(seed: u64, steps: usize) -> BTreeMap<String, f64> {
     )
     .unwrap();
     made.write(&zoo).unwrap();
+    // What `dwf zoo iris` says of its zoo: that these are networks of ours.
+    let about = About {
+        task: "iris".into(),
+        network: None,
+        condition: None,
+        origin,
+    };
+    fs::write(zoo.join(ABOUT), serde_json::to_vec(&about).unwrap()).unwrap();
     let mut options = TrainOptions::default();
     options.flow.steps = steps;
     train(&zoo, &folder.path().join("iris.onnx"), &options).unwrap()
