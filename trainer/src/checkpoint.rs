@@ -10,7 +10,7 @@ use std::{
 use dwf::layout::DType;
 use half::{bf16, f16};
 use memmap2::Mmap;
-use pytorch_reader::{PytorchError, PytorchReader};
+use pytorch_reader::{PickleValue, PytorchError, PytorchReader};
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 
 use crate::error::{Error, Result, invalid, io};
@@ -21,7 +21,8 @@ pub const EXTENSIONS: [&str; 3] = ["safetensors", "pt", "pth"];
 /// it, and products of two, summed over a hundred million connections, stay finite in single
 /// precision.
 pub const LARGEST_WEIGHT: f32 = 1e15;
-/// Keys under which training programs put the weights beside their own state.
+/// Keys under which training programs put the weights beside their own state. The last four are
+/// also what people call modules, so that names alone do not tell.
 const KEYS: [&str; 7] = [
     "state_dict",
     "model_state_dict",
@@ -180,7 +181,8 @@ fn open_pytorch(path: &Path) -> Result<(Vec<Signature>, Content)> {
             "it holds no tensors by name; {AS_STATE_DICT}"
         )));
     }
-    let prefix = prefix(&names);
+    let outer = PytorchReader::read_pickle_data(path, None).map_err(explain)?;
+    let prefix = prefix(&names, |key| holds_state_dict(&outer, key));
     let mut signatures = Vec::new();
     for name in names {
         let Some(short) = name.strip_prefix(&prefix) else {
@@ -203,15 +205,23 @@ fn open_pytorch(path: &Path) -> Result<(Vec<Signature>, Content)> {
     Ok((signatures, Content::PyTorch { reader, prefix }))
 }
 
-/// What stands before the weights' names: a key of the training program's, a wrapper's name.
-fn prefix(names: &[String]) -> String {
-    let under = |key: &&&str| {
-        let inside = |name: &&String| name.strip_prefix(**key).is_some_and(|r| r.starts_with('.'));
-        names.iter().any(|name| inside(&name))
+/// Whether a file's outermost dictionary has a state dict under this key. The names in it have
+/// dots, which those in a module's own child of that name do not have.
+fn holds_state_dict(outer: &PickleValue, key: &str) -> bool {
+    let PickleValue::Dict(outer) = outer else {
+        return false;
     };
+    match outer.get(key) {
+        Some(PickleValue::Dict(inner)) => inner.keys().any(|name| name.contains('.')),
+        _ => false,
+    }
+}
+
+/// What stands before the weights' names: a key of the training program's, a wrapper's name.
+fn prefix(names: &[String], holds_state_dict: impl Fn(&str) -> bool) -> String {
     let mut prefix = KEYS
         .iter()
-        .find(under)
+        .find(|key| holds_state_dict(key))
         .map_or(String::new(), |key| format!("{key}."));
     let mut inside = names.iter().filter_map(|name| name.strip_prefix(&prefix));
     if inside.all(|name| name.starts_with(WRAPPER)) {
@@ -320,15 +330,22 @@ mod tests {
 
     #[test]
     fn what_training_programs_put_before_names_is_found() {
-        let found = |names: &[&str]| {
+        let found = |names: &[&str], outer: &str| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            prefix(&names)
+            prefix(&names, |key| key == outer)
         };
-        assert_eq!(found(&["fc.bias", "fc.weight"]), "");
-        assert_eq!(found(&["module.fc.bias", "module.fc.weight"]), "module.");
+        assert_eq!(found(&["fc.bias", "fc.weight"], ""), "");
+        assert_eq!(
+            found(&["module.fc.bias", "module.fc.weight"], ""),
+            "module."
+        );
         let nested = ["epoch_loss", "optimizer.state.0", "state_dict.fc.bias"];
-        assert_eq!(found(&nested), "state_dict.");
-        assert_eq!(found(&["model.module.fc.bias", "step"]), "model.module.");
-        assert_eq!(found(&["model_head.bias"]), "");
+        assert_eq!(found(&nested, "state_dict"), "state_dict.");
+        assert_eq!(
+            found(&["model.module.fc.bias", "step"], "model"),
+            "model.module."
+        );
+        // A module that is called so.
+        assert_eq!(found(&["net.fc.bias", "head.bias"], ""), "");
     }
 }

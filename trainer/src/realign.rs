@@ -20,6 +20,9 @@ use crate::{
     zoo::{Source, Writer, Zoo},
 };
 
+/// One is matched to the other.
+const LEAST: usize = 2;
+
 /// Aligns the zoo in folder `zoo`, whose architecture is that of the ONNX file `network` or what
 /// [`Source::open`] finds, and writes it to the folder `output`: the same tensors under the same
 /// names, permuted, and with `canonical` in their [canonical form](crate::gauge). With a file of
@@ -38,7 +41,7 @@ pub fn realign(
 ) -> Result<(Report, Option<[Barrier; 2]>)> {
     files::check_empty(output)?;
     Runtime::load(None)?;
-    let source = Source::open(zoo, network)?;
+    let source = Source::open(zoo, network, LEAST)?;
     if files::lies_in(output, zoo) {
         return Err(invalid(format!(
             "'{}' lies in the zoo's folder, among the networks; choose another place",

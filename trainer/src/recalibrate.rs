@@ -156,7 +156,7 @@ pub fn recalibrate(
     output: &Path,
 ) -> Result<Done> {
     files::check_empty(output)?;
-    let source = Source::open(networks, network)?;
+    let source = Source::open(networks, network, 1)?;
     let size = source.network.layout().len();
     let store = Store::memory(vec![0.0; source.count() * size], size);
     let mut zoo = source.read(store, || ())?;

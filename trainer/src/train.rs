@@ -138,7 +138,7 @@ pub fn train(zoo: &Path, output: &Path, options: &TrainOptions) -> Result<BTreeM
     options.flow.device.check()?;
     flow::check(&options.flow)?;
     Runtime::load(None)?;
-    let source = Source::open(zoo, options.network.as_deref())?;
+    let source = Source::open(zoo, options.network.as_deref(), MIN_NETWORKS)?;
     check_outputs(zoo, output, options.aligned_zoo.as_deref())?;
     let work = Work::open(output)?;
     let mut inputs = match Inputs::read(zoo, source, options, &work) {

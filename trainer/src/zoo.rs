@@ -40,7 +40,7 @@ impl Zoo {
     ///
     /// Errors: as [`Source::open`] and [`Source::read`].
     pub fn read(folder: &Path) -> Result<Self> {
-        let source = Source::open(folder, None)?;
+        let source = Source::open(folder, None, MIN_NETWORKS)?;
         let size = source.network.layout().len();
         let weights = Store::memory(vec![0.0; source.files.len() * size], size);
         source.read(weights, || ())
@@ -87,15 +87,15 @@ impl Source {
     /// Looks through the checkpoints of a folder. Their architecture is that of the ONNX file
     /// `network`, or of `network.onnx` in the folder, or else a plain MLP.
     ///
-    /// Errors: IO; INVALID_ARGUMENT naming file and tensor unless there are at least
-    /// [`MIN_NETWORKS`] files, all with the same tensors (name, shape, type), which are those of
+    /// Errors: IO; INVALID_ARGUMENT naming file and tensor unless there are at least `least`
+    /// files, all with the same tensors (name, shape, type), which are those of
     /// the architecture.
-    pub fn open(folder: &Path, network: Option<&Path>) -> Result<Self> {
+    pub fn open(folder: &Path, network: Option<&Path>, least: usize) -> Result<Self> {
         let files = checkpoints(folder)?;
-        if files.len() < MIN_NETWORKS {
+        if files.len() < least {
             return Err(invalid(format!(
-                "'{}' has {} checkpoints (*.safetensors, *.pt, *.pth) and a zoo needs at least \
-                 {MIN_NETWORKS}, one network each",
+                "'{}' has {} checkpoints (*.safetensors, *.pt, *.pth), one network each, and this \
+                 needs at least {least}",
                 folder.display(),
                 files.len()
             )));

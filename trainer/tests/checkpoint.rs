@@ -54,6 +54,15 @@ fn checkpoints_are_read_however_they_were_saved() {
     }
 }
 
+#[test]
+fn a_module_called_as_keys_are_keeps_its_name() {
+    let checkpoint = Checkpoint::open(&path("own.pt")).unwrap();
+    let signatures = checkpoint.signatures().iter();
+    let found: Vec<&str> = signatures.map(|s| s.name.as_str()).collect();
+    let expected = TENSORS.map(|(name, _)| format!("net.{name}"));
+    assert_eq!(found, expected);
+}
+
 fn refused(path: &Path) -> String {
     let message = Checkpoint::open(path).err().unwrap().to_string();
     let name = path.file_name().unwrap().to_string_lossy();

@@ -510,7 +510,7 @@ fn an_interrupted_alignment_goes_on() {
     succeeds(at, "zoo iris -o zoo --count 8");
     succeeds(at, "align zoo -o whole");
     // What an earlier process finished lies in the work folder: here one network, upside down.
-    let source = Source::open(&at.join("zoo"), None).unwrap();
+    let source = Source::open(&at.join("zoo"), None, 8).unwrap();
     let groups = Groups::find(&source.network).unwrap();
     let key = (
         source.fingerprint(),

@@ -62,17 +62,32 @@ fn refused(prepare: impl Fn(&Path), parts: &[&str]) {
 
 #[test]
 fn a_zoo_of_too_few_networks() {
-    refused(
-        |at| {
-            mlps(at);
-            fs::remove_file(at.join("zoo/net-007.safetensors")).unwrap();
-        },
-        &["'zoo' has 7 checkpoints", "at least 8"],
-    );
+    let one = |at: &Path| {
+        mlps(at);
+        for i in 1..8 {
+            fs::remove_file(at.join(format!("zoo/net-00{i}.safetensors"))).unwrap();
+        }
+    };
+    refused(one, &["'zoo' has 1 checkpoints", "at least"]);
     refused(
         |at| fs::create_dir(at.join("zoo")).unwrap(),
         &["'zoo' has 0 checkpoints"],
     );
+}
+
+/// Two are what people merge.
+#[test]
+fn two_networks_are_aligned() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    mlps(at);
+    for i in 2..8 {
+        fs::remove_file(at.join(format!("zoo/net-00{i}.safetensors"))).unwrap();
+    }
+    let output = common::dwf(at, "align zoo -o new");
+    assert!(output.status.success(), "{output:?}");
+    let written = common::names(&at.join("new"));
+    assert_eq!(written, ["net-000.safetensors", "net-001.safetensors"]);
 }
 
 /// Puts a network of other layers among the others, as the sixth.

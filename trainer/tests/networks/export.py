@@ -259,6 +259,8 @@ def checkpoints():
     torch.save(nested, folder / "nested.pt")
     torch.save({name: tensor.half() for name, tensor in state.items()}, folder / "half.pt")
     torch.save({name: tensor.bfloat16() for name, tensor in state.items()}, folder / "bfloat16.pt")
+    # A module whose own parts are called as training programs call their keys.
+    torch.save({f"net.{name}": tensor for name, tensor in state.items()}, folder / "own.pt")
     torch.save(module, folder / "module.pt")
     torch.save({"epoch": 3, "name": "nothing"}, folder / "nothing.pt")
 
