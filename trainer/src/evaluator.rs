@@ -4,7 +4,10 @@
 //! copy; what is lost against weights as initialisers, ONNX Runtime's own layout of them, would
 //! have to be made anew for every network.
 
-use std::{borrow::Cow, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use dwf::{
     onnx::{GraphProto, ValueInfoProto, data_type},
@@ -156,6 +159,9 @@ fn session(model: &[u8]) -> Result<Session> {
 /// The process's environment, as libdwf made it.
 fn environment() -> ort::Result<&'static Environment> {
     static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    // Two threads that both find none would both make one, which ort refuses.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(environment) = ENVIRONMENT.get() {
         return Ok(environment);
     }

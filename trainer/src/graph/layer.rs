@@ -116,18 +116,21 @@ impl Tracer<'_> {
             };
             let met = Axes::combine(&mut self.units, &[channels.dropped(0), kernels], site);
             let per_group = out / groups;
-            let inputs_of = met.along(0)?.chunks_exact(within);
-            for (ins, outs) in inputs_of
-                .map(<[Node]>::to_vec)
-                .zip(outputs.chunks_exact(per_group))
-            {
-                match (&ins[..], outs) {
-                    ([one], [other]) => self.units.unite(*one, *other),
-                    ([one], _) => self.units.own(&[*one], vec![outs.to_vec()]),
-                    (_, [one]) => self.units.own(&[*one], vec![ins]),
-                    _ => {
-                        self.units.owners(vec![[&ins[..], outs].concat()]);
+            let inputs = met.along(0)?.to_vec();
+            let ins = inputs.chunks_exact(within).map(<[Node]>::to_vec);
+            let outs = outputs.chunks_exact(per_group).map(<[Node]>::to_vec);
+            // All groups at once: what is inside them corresponds, should they become one.
+            match (within, per_group) {
+                (1, 1) => {
+                    for (one, other) in inputs.iter().zip(&outputs) {
+                        self.units.unite(*one, *other);
                     }
+                }
+                (1, _) => self.units.own(&inputs, outs.collect()),
+                (_, 1) => self.units.own(&outputs, ins.collect()),
+                _ => {
+                    let both = ins.zip(outs).map(|(ins, outs)| [ins, outs].concat());
+                    self.units.owners(both.collect());
                 }
             }
             Axes {
