@@ -193,6 +193,7 @@ fn planted_permutations_of_depthwise_and_grouped_networks_are_found() {
     plant(&common::exported("mobilenet"), 0..1);
     plant(&common::exported("resnext"), 0..1);
     plant(&common::exported("groupnorm"), 0..3);
+    plant(&common::exported("shuffle"), 0..3);
 }
 
 #[test]

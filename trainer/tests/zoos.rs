@@ -211,16 +211,9 @@ fn networks_of_all_kinds_learn_the_digits() {
     }
 }
 
-/// A zoo that is being made is stopped by this signal once two networks lie in the work folder.
+/// A zoo that is being made is stopped by this signal once two networks more lie in the work folder.
 #[cfg(unix)]
 fn stop_by(signal: &str, at: &Path, arguments: &str) -> Option<i32> {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
-        .args(arguments.split_whitespace())
-        .current_dir(at)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
     let finished = || {
         let parts = fs::read_dir(at.join("new.work")).into_iter().flatten();
         let files = parts.flat_map(|part| fs::read_dir(part.unwrap().path()).into_iter().flatten());
@@ -229,7 +222,15 @@ fn stop_by(signal: &str, at: &Path, arguments: &str) -> Option<i32> {
             .filter(|name| !name.to_string_lossy().contains("draft"))
             .count()
     };
-    while finished() < 2 {
+    let before = finished();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(arguments.split_whitespace())
+        .current_dir(at)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while finished() < before + 2 {
         assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -171,6 +171,27 @@ def lstm():
     return Policy(nn.LSTM), torch.randn(2, 5, 6)
 
 
+class Shuffle(nn.Module):
+    """Grouped convolutions whose channels are shuffled between them, as in ShuffleNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.conv1 = nn.Conv2d(16, 16, 1, groups=4, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.shuffle = nn.ChannelShuffle(4)
+        self.conv2 = nn.Conv2d(16, 24, 3, padding=1, groups=4)
+        self.fc = nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = functional.relu(self.bn1(self.conv1(functional.relu(self.stem(x)))))
+        return self.fc(functional.relu(self.conv2(self.shuffle(x))).mean((2, 3)))
+
+
+def shuffle():
+    return Shuffle(), torch.randn(2, 3, 8, 8)
+
+
 class GroupNormNet(nn.Module):
     """Group normalisation, a flattened head and two concatenated branches."""
 
@@ -195,7 +216,7 @@ def groupnorm():
 
 NETWORKS = [
     mlp, tanh, resnet20, resnet18, mobilenet, resnext, vit, bert_base, bert_slim, llama_slim, gru,
-    lstm, groupnorm,
+    lstm, groupnorm, shuffle,
 ]
 
 
