@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the tests' small artifact, and reading checkpoints.
+//! What the fuzz targets share: the tests' small artifact, changes of graphs, reading checkpoints.
 
 #![allow(dead_code, reason = "the tests use more of it")]
 
@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod checkpoint;
 #[path = "../../tests/common/fixture.rs"]
 pub mod fixture;
+pub mod graph;
 #[path = "../../tests/common/sidecar.rs"]
 pub mod sidecar;
 

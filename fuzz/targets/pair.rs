@@ -9,9 +9,12 @@ use arbitrary::{Arbitrary, Unstructured};
 use dwf::{
     Model, ModelOptions, SampleOptions, Sampler, SamplerOptions,
     metadata::BasisKind,
-    onnx::{AttributeProto, NodeProto, TensorProto, attribute_type, data_type},
+    onnx::{AttributeProto, NodeProto, attribute_type},
 };
-use dwf_fuzz::artifact::Artifact;
+use dwf_fuzz::{
+    artifact::Artifact,
+    graph::{self, pick},
+};
 use prost::Message;
 
 #[derive(Arbitrary, Debug)]
@@ -95,10 +98,6 @@ const ATTRIBUTES: &[&str] = &[
     "epsilon",
 ];
 
-fn pick<T>(list: &[T], index: u8) -> &T {
-    &list[usize::from(index) % list.len()]
-}
-
 /// Every name that a node might read, and some that are not there.
 fn values(artifact: &mut Artifact) -> Vec<String> {
     let graph = artifact.graph();
@@ -143,12 +142,11 @@ fn apply(artifact: &mut Artifact, change: Change, fresh: usize) {
             axis,
             rewire,
         } => {
-            let name = format!("fresh{fresh}");
             let at = node(after);
             let inputs = inputs[..usize::from(arity % 4)].iter();
             let new = NodeProto {
                 input: inputs.map(|i| pick(&values, *i).clone()).collect(),
-                output: vec![name.clone()],
+                output: vec![format!("fresh{fresh}")],
                 op_type: Some((*pick(&OPERATORS, op)).into()),
                 attribute: if axis == 0 {
                     vec![]
@@ -157,27 +155,15 @@ fn apply(artifact: &mut Artifact, change: Change, fresh: usize) {
                 },
                 ..Default::default()
             };
-            artifact.graph().node.insert(at, new);
-            if rewire {
-                let behind = &mut artifact.graph().node[at + 1].input;
-                behind
-                    .iter_mut()
-                    .take(1)
-                    .for_each(|input| *input = name.clone());
-            }
+            graph::insert(artifact.graph(), at, new, rewire);
         }
         Change::Input {
             node: n,
             input,
             value,
         } => {
-            let inputs = &mut artifact.graph().node[node(n)].input;
-            let at = usize::from(input) % (inputs.len() + 1);
             let value = pick(&values, value).clone();
-            match inputs.get_mut(at) {
-                Some(input) => *input = value,
-                None => inputs.push(value),
-            }
+            graph::set_input(&mut artifact.graph().node[node(n)], input, value);
         }
         Change::Operator { node: n, op } => {
             artifact.graph().node[node(n)].op_type = Some((*pick(&OPERATORS, op)).into());
@@ -190,26 +176,13 @@ fn apply(artifact: &mut Artifact, change: Change, fresh: usize) {
             let new = attribute(pick::<&str>(ATTRIBUTES, name), value);
             artifact.graph().node[node(n)].attribute.push(new);
         }
-        Change::Integers(integers) => artifact.graph().initializer.push(TensorProto {
-            name: Some(format!("fresh{fresh}")),
-            dims: vec![integers.len() as i64],
-            data_type: Some(data_type::INT64),
-            int64_data: integers.into_iter().map(i64::from).collect(),
-            ..Default::default()
-        }),
+        Change::Integers(integers) => {
+            let new = graph::integers(format!("fresh{fresh}"), integers);
+            artifact.graph().initializer.push(new);
+        }
         Change::Floats { shape, value } => {
-            let dims: Vec<i64> = shape
-                .iter()
-                .take(4)
-                .map(|dim| i64::from(*dim % 8))
-                .collect();
-            artifact.graph().initializer.push(TensorProto {
-                name: Some(format!("fresh{fresh}")),
-                data_type: Some(data_type::FLOAT),
-                float_data: vec![value; dims.iter().product::<i64>() as usize],
-                dims,
-                ..Default::default()
-            });
+            let new = graph::floats(format!("fresh{fresh}"), &shape, value);
+            artifact.graph().initializer.push(new);
         }
         Change::Drop(n) => drop(artifact.graph().node.remove(node(n))),
         Change::Dims { tensor, dims } => {

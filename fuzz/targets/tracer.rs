@@ -6,9 +6,8 @@
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
-use dwf::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_type, data_type,
-};
+use dwf::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, attribute_type};
+use dwf_fuzz::graph::{self, pick};
 use dwf_trainer_readers::{groups::Groups, network::Network};
 use prost::Message;
 
@@ -181,10 +180,6 @@ enum Change {
     },
 }
 
-fn pick<T>(list: &[T], index: u8) -> &T {
-    &list[usize::from(index) % list.len()]
-}
-
 /// Every name that a node might read, and one that is not there.
 fn values(graph: &GraphProto) -> Vec<String> {
     let mut names = vec![String::new(), "nowhere".into()];
@@ -229,11 +224,10 @@ fn apply(graph: &mut GraphProto, change: Change, fresh: usize) {
             axis,
             rewire,
         } => {
-            let name = format!("fresh{fresh}");
             let inputs = inputs[..usize::from(arity % 5)].iter();
             let new = NodeProto {
                 input: inputs.map(|i| pick(&values, *i).clone()).collect(),
-                output: vec![name.clone()],
+                output: vec![format!("fresh{fresh}")],
                 op_type: Some((*pick(OPERATORS, op)).into()),
                 attribute: if axis == 0 {
                     vec![]
@@ -242,19 +236,11 @@ fn apply(graph: &mut GraphProto, change: Change, fresh: usize) {
                 },
                 ..Default::default()
             };
-            graph.node.insert(at(n), new);
-            if let (true, Some(input)) = (rewire, graph.node[at(n) + 1].input.first_mut()) {
-                *input = name;
-            }
+            graph::insert(graph, at(n), new, rewire);
         }
         Change::Input { node, input, value } => {
-            let inputs = &mut graph.node[at(node)].input;
-            let place = usize::from(input) % (inputs.len() + 1);
             let value = pick(&values, value).clone();
-            match inputs.get_mut(place) {
-                Some(input) => *input = value,
-                None => inputs.push(value),
-            }
+            graph::set_input(&mut graph.node[at(node)], input, value);
         }
         Change::Operator { node, op } => {
             graph.node[at(node)].op_type = Some((*pick(OPERATORS, op)).into());
@@ -271,22 +257,13 @@ fn apply(graph: &mut GraphProto, change: Change, fresh: usize) {
             attributes.push(attribute(name, &values[..usize::from(count % 5)]));
         }
         Change::Forget { node } => drop(graph.node[at(node)].attribute.pop()),
-        Change::Integers(integers) => graph.initializer.push(TensorProto {
-            name: Some(format!("fresh{fresh}")),
-            dims: vec![integers.len() as i64],
-            data_type: Some(data_type::INT64),
-            int64_data: integers.into_iter().map(i64::from).collect(),
-            ..Default::default()
-        }),
+        Change::Integers(integers) => {
+            let new = graph::integers(format!("fresh{fresh}"), integers);
+            graph.initializer.push(new);
+        }
         Change::Floats { shape, value } => {
-            let dims: Vec<i64> = shape.iter().take(4).map(|dim| i64::from(dim % 8)).collect();
-            graph.initializer.push(TensorProto {
-                name: Some(format!("fresh{fresh}")),
-                data_type: Some(data_type::FLOAT),
-                float_data: vec![value; dims.iter().product::<i64>() as usize],
-                dims,
-                ..Default::default()
-            });
+            let new = graph::floats(format!("fresh{fresh}"), &shape, value);
+            graph.initializer.push(new);
         }
         Change::Drop(node) => drop(graph.node.remove(at(node))),
         Change::Dims { tensor, dims } => {

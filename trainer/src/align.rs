@@ -55,9 +55,10 @@ pub struct Report {
 impl Report {
     /// The part of the squared distance that was only a matter of order.
     pub fn reduction(&self) -> f64 {
-        match self.before > 0.0 {
-            true => 1.0 - self.after / self.before,
-            false => 0.0,
+        if self.before > 0.0 {
+            1.0 - self.after / self.before
+        } else {
+            0.0
         }
     }
 
@@ -153,7 +154,7 @@ impl Rounds<'_> {
         };
         let (files, size) = (&zoo.files, zoo.weights.size());
         let rows = zoo.weights.par_chunks_exact_mut(size).enumerate();
-        rows.into_par_iter().try_for_each(|(i, row)| {
+        rows.try_for_each(|(i, row)| {
             let before = row.to_vec();
             gauges.canonicalise(row);
             round(self.layout, row);
@@ -219,11 +220,8 @@ impl Rounds<'_> {
 fn round(layout: &Layout, weights: &mut [f32]) {
     for spec in layout.tensors().iter().filter(|t| t.dtype != DType::F32) {
         let weights = &mut weights[spec.range()];
-        checkpoint::decode(
-            &checkpoint::encode(weights, spec.dtype),
-            spec.dtype,
-            weights,
-        );
+        let stored = checkpoint::encode(weights, spec.dtype);
+        checkpoint::decode(&stored, spec.dtype, weights);
     }
 }
 

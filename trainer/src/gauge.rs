@@ -12,7 +12,7 @@
 //! it there are only functions that commute with it. The graph is walked once a family to find
 //! these weights, and what was found is tried on random weights: a family that fails is left out.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use dwf::{layout::Layout, onnx::NodeProto};
 
@@ -23,6 +23,8 @@ use crate::{
     network::{Network, attribute},
     probe,
     random::Random,
+    report::metric,
+    tensor::Tensor,
     verify,
 };
 
@@ -66,13 +68,20 @@ const SETTLED: f64 = 1e-5;
 /// Seed of the weights that a gauge is tried on.
 const SEED: u64 = 0;
 
+/// Whether it is known what is between the layers of a zoo's networks: an ONNX file described them,
+/// or the zoo in `folder` is one of ours, whose MLPs have ReLU there. Of any other chain of layers
+/// that is an assumption, which order does not depend on but scale does.
+///
+/// Errors: those of [`metric::about`].
+pub fn is_known(network: &Network, folder: &Path) -> Result<bool> {
+    Ok(network.as_mlp().is_none() || metric::about(folder)?.is_some())
+}
+
 impl<'a> Gauges<'a> {
-    /// The gauges of all families that nothing owns and that own nothing. Of a chain of layers that
-    /// no ONNX file describes, that ReLU is between them is an assumption, which order does not
-    /// depend on but scale does: `known` says whether it holds.
+    /// The gauges of all families that nothing owns and that own nothing.
     ///
     /// Errors: those of running the network.
-    pub fn find(network: &'a Network, groups: &'a Groups, known: bool) -> Result<Self> {
+    pub fn find(network: &'a Network, groups: &'a Groups) -> Result<Self> {
         let mut found = Self {
             layout: network.layout(),
             groups,
@@ -85,14 +94,12 @@ impl<'a> Gauges<'a> {
             .flat_map(|family| [(family, Kind::Scale), (family, Kind::Sign)])
             .filter_map(|(family, kind)| Walk::new(network, groups, family, kind).gauge())
             .collect();
-        let assumed = network.as_mlp().is_some() && !known;
-        if candidates.is_empty() || assumed {
+        if candidates.is_empty() {
             return Ok(found);
         }
-        let trial = Trial::new(network)?;
-        let mut evaluator = Evaluator::new(network)?;
+        let mut trial = Trial::new(network)?;
         for gauge in candidates {
-            if trial.holds(&found, &gauge, &mut evaluator)? {
+            if trial.holds(&found, &gauge)? {
                 found.gauges.push(gauge);
             }
         }
@@ -113,14 +120,11 @@ impl<'a> Gauges<'a> {
     /// Gives every unit that may change its sign the one that brings it nearer to the reference's.
     pub fn face(&self, weights: &mut [f32], reference: &[f32]) {
         for gauge in self.of(Kind::Sign) {
-            let mut products = vec![0f64; self.units(gauge)];
-            for site in gauge.writers.iter().chain(&gauge.readers) {
-                self.each(gauge, *site, |unit, i| {
-                    products[unit] += f64::from(weights[i]) * f64::from(reference[i]);
-                });
-            }
-            let sign = |product: &f64| if *product < 0.0 { -1.0 } else { 1.0 };
-            let signs: Vec<f64> = products.iter().map(sign).collect();
+            let sites = gauge.writers.iter().chain(&gauge.readers);
+            let products = self.sums(gauge, sites, |i| {
+                f64::from(weights[i]) * f64::from(reference[i])
+            });
+            let signs: Vec<f64> = products.into_iter().map(sign).collect();
             self.multiply(gauge, &signs, weights);
         }
     }
@@ -154,12 +158,8 @@ impl<'a> Gauges<'a> {
     /// may read another's units, so families go in their order along the computation.
     fn settle_signs(&self, weights: &mut [f32]) {
         for gauge in self.of(Kind::Sign) {
-            let mut sums = vec![0f64; self.units(gauge)];
-            for site in &gauge.writers {
-                self.each(gauge, *site, |unit, i| sums[unit] += f64::from(weights[i]));
-            }
-            let sign = |sum: &f64| if *sum < 0.0 { -1.0 } else { 1.0 };
-            let signs: Vec<f64> = sums.iter().map(sign).collect();
+            let sums = self.sums(gauge, &gauge.writers, |i| f64::from(weights[i]));
+            let signs: Vec<f64> = sums.into_iter().map(sign).collect();
             self.multiply(gauge, &signs, weights);
         }
     }
@@ -170,15 +170,8 @@ impl<'a> Gauges<'a> {
         for _ in 0..MOST_ROUNDS {
             let mut furthest = 0f64;
             for gauge in self.of(Kind::Scale) {
-                let [written, read] = [&gauge.writers, &gauge.readers].map(|sites| {
-                    let mut squares = vec![0f64; self.units(gauge)];
-                    for site in sites {
-                        self.each(gauge, *site, |unit, i| {
-                            squares[unit] += f64::from(weights[i]).powi(2);
-                        });
-                    }
-                    squares
-                });
+                let [written, read] = [&gauge.writers, &gauge.readers]
+                    .map(|sites| self.sums(gauge, sites, |i| f64::from(weights[i]).powi(2)));
                 // A unit that is not written, or not read, has no scale.
                 let factor = |(written, read): (&f64, &f64)| match written.min(*read) > 0.0 {
                     true => (read / written).sqrt().sqrt(),
@@ -209,6 +202,20 @@ impl<'a> Gauges<'a> {
         apply(&gauge.readers, &|unit| 1.0 / factors[unit]);
     }
 
+    /// For every unit of a family the sum of what its weights at these sites give, by their index.
+    fn sums<'s>(
+        &self,
+        gauge: &Gauge,
+        sites: impl IntoIterator<Item = &'s Site>,
+        value: impl Fn(usize) -> f64,
+    ) -> Vec<f64> {
+        let mut sums = vec![0.0; self.units(gauge)];
+        for site in sites {
+            self.each(gauge, *site, |unit, i| sums[unit] += value(i));
+        }
+        sums
+    }
+
     /// Calls with the place in its family of the unit of every weight along a dimension, and that
     /// weight's index.
     fn each(&self, gauge: &Gauge, (tensor, dim): Site, mut call: impl FnMut(usize, usize)) {
@@ -228,10 +235,17 @@ impl<'a> Gauges<'a> {
     }
 }
 
+/// That of a sum, and 1 of nothing.
+fn sign(sum: f64) -> f64 {
+    if sum < 0.0 { -1.0 } else { 1.0 }
+}
+
 /// A network of random weights that a gauge is tried on.
 struct Trial {
+    evaluator: Evaluator,
     weights: Vec<f32>,
-    inputs: Vec<crate::tensor::Tensor>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
 }
 
 impl Trial {
@@ -252,11 +266,17 @@ impl Trial {
         }
         let mut evaluator = Evaluator::new(network)?;
         let inputs = probe::inputs(network, &mut evaluator, &weights, &mut random)?;
-        Ok(Self { weights, inputs })
+        let outputs = evaluator.run(&weights, &inputs)?;
+        Ok(Self {
+            evaluator,
+            weights,
+            inputs,
+            outputs,
+        })
     }
 
     /// Whether the network computes the same when the units of this gauge are multiplied.
-    fn holds(&self, gauges: &Gauges<'_>, gauge: &Gauge, evaluator: &mut Evaluator) -> Result<bool> {
+    fn holds(&mut self, gauges: &Gauges<'_>, gauge: &Gauge) -> Result<bool> {
         let mut random = Random::new(SEED, 1);
         let factor = |_| match gauge.kind {
             Kind::Scale => f64::from(random.uniform()) + 0.5,
@@ -265,9 +285,8 @@ impl Trial {
         let factors: Vec<f64> = (0..gauges.units(gauge)).map(factor).collect();
         let mut multiplied = self.weights.clone();
         gauges.multiply(gauge, &factors, &mut multiplied);
-        let before = evaluator.run(&self.weights, &self.inputs)?;
-        let after = evaluator.run(&multiplied, &self.inputs)?;
-        Ok(verify::difference(&before, &after) < verify::TOLERANCE)
+        let after = self.evaluator.run(&multiplied, &self.inputs)?;
+        Ok(verify::difference(&self.outputs, &after) < verify::TOLERANCE)
     }
 }
 

@@ -21,7 +21,7 @@ pub fn inspect(artifact: &Path) -> Result<String> {
 pub fn groups(network: &Path) -> Result<String> {
     let network = Network::read_alone(network)?;
     let groups = Groups::find(&network)?;
-    let gauges = Gauges::find(&network, &groups, true)?;
+    let gauges = Gauges::find(&network, &groups)?;
     Ok(groups.table(network.layout()) + &gauges.table())
 }
 

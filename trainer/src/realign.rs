@@ -10,11 +10,10 @@ use crate::{
     dataset::Dataset,
     error::{Result, Status, invalid},
     files,
-    gauge::Gauges,
+    gauge::{self, Gauges},
     groups::Groups,
     interrupt,
     progress::{self, Progress},
-    report::metric,
     store::Store,
     work::Work,
     zoo::{Source, Writer, Zoo},
@@ -56,15 +55,14 @@ pub fn realign(
     }
     check_stems(&source.files)?;
     let network = source.network.clone();
-    let known = network.as_mlp().is_none() || metric::about(zoo)?.is_some();
-    if canonical && !known {
+    if canonical && !gauge::is_known(&network, zoo)? {
         return Err(invalid(
             "--canonical depends on what is between the layers, which checkpoints do not say; export \
              the network as ONNX and name it with --network",
         ));
     }
     let gauges = canonical
-        .then(|| Gauges::find(&network, &groups, known))
+        .then(|| Gauges::find(&network, &groups))
         .transpose()?;
     let data = data.map(Dataset::read).transpose()?;
     let work = Work::open(output)?;

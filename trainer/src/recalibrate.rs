@@ -17,7 +17,7 @@ use crate::{
     network::{BatchNorm, Network},
     pool::Pool,
     progress::Progress,
-    report::{median, metric::Metric},
+    report::{mean, median, metric::Metric},
     store::Store,
     zoo::{Source, Writer},
 };
@@ -170,7 +170,7 @@ pub fn recalibrate(
             .as_ref()
             .map(|metric| metric.scores(weights, size))
             .transpose()?;
-        Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64))
+        Ok(scores.map(|scores| mean(&scores)))
     };
     let before = measure(&zoo.weights)?;
     let variances: Vec<Range<usize>> = recalibration

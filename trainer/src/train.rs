@@ -18,7 +18,7 @@ use crate::{
     export::{self, About, WHOLE},
     files::{self, Staging},
     flow::{self, Flow, FlowOptions, Keep, State, Task},
-    gauge::Gauges,
+    gauge::{self, Gauges},
     groups::Groups,
     interrupt,
     judge::Judge,
@@ -35,7 +35,7 @@ use crate::{
         self,
         comparison::{Comparison, Subject},
         key,
-        metric::{self, Metric, Purpose},
+        metric::{Metric, Purpose},
     },
     rows::{Matrix, Rows, chunk_count},
     solver::{self, Choice},
@@ -169,8 +169,8 @@ struct Inputs {
     /// The zoo folder's own name.
     name: String,
     zoo: Zoo,
-    /// Whether the zoo is one of ours, whose MLPs have ReLU between their layers.
-    made_here: bool,
+    /// See [`gauge::is_known`].
+    known: bool,
     /// What tells the zoo's files from others.
     fingerprint: Fingerprint,
     conditions: Option<Conditions>,
@@ -187,7 +187,7 @@ impl Inputs {
         let zoo = realign::read(source, work.folder())?;
         let inputs = Self {
             name,
-            made_here: metric::about(folder)?.is_some(),
+            known: gauge::is_known(&zoo.network, folder)?,
             fingerprint,
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
@@ -214,7 +214,7 @@ fn learn(
 ) -> Result<BTreeMap<String, f64>> {
     let resumable = interrupt::resumable();
     let part = work.part("align", &inputs.fingerprint)?;
-    align_zoo(&mut inputs.zoo, inputs.made_here, Some(&part))?;
+    align_zoo(&mut inputs.zoo, inputs.known, Some(&part))?;
     drop(resumable);
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
@@ -755,12 +755,13 @@ fn gigabytes(bytes: usize) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-/// Networks of one scale and sign that are matched to their mean mix best.
-fn align_zoo(zoo: &mut Zoo, made_here: bool, part: Option<&Part>) -> Result<()> {
+/// Networks of one scale and sign, which they can be brought to where what is between their layers
+/// is `known`, mix best when they are matched to their mean.
+fn align_zoo(zoo: &mut Zoo, known: bool, part: Option<&Part>) -> Result<()> {
     let network = zoo.network.clone();
     let groups = Groups::find(&network)?;
-    let gauges = Gauges::find(&network, &groups, made_here)?;
-    align(zoo, &groups, Some(&gauges), Reference::Mean, part)?;
+    let gauges = known.then(|| Gauges::find(&network, &groups)).transpose()?;
+    align(zoo, &groups, gauges.as_ref(), Reference::Mean, part)?;
     Ok(())
 }
 
@@ -771,10 +772,10 @@ pub(crate) fn align_again(
     provenance: &BTreeMap<String, String>,
 ) -> Result<()> {
     if provenance.get(REFERENCE).is_some_and(|found| found == MEAN) {
-        return align_zoo(zoo, metric::about(folder)?.is_some(), None);
+        let known = gauge::is_known(&zoo.network, folder)?;
+        return align_zoo(zoo, known, None);
     }
-    let network = zoo.network.clone();
-    let groups = Groups::find(&network)?;
+    let groups = Groups::find(&zoo.network)?;
     align(zoo, &groups, None, Reference::First, None)?;
     Ok(())
 }

@@ -6,10 +6,9 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
-use common::{assert_says, dwf};
+use common::{TRAIN, assert_says, dwf};
 use dwf::{Model, SampleOptions, Sampler};
 use dwf_trainer::{
     align::Reference,
@@ -370,26 +369,15 @@ fn a_stopped_process_leaves_nothing() {
     succeeds(at, "zoo iris -o zoo --count 8");
     succeeds(at, "train zoo -o flow.onnx --steps 1 --width 8");
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
-            .args("generate flow.onnx -n 20000 -o new/deep/zoo".split(' '))
-            .current_dir(at)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let generate = "generate flow.onnx -n 20000 -o new/deep/zoo";
+        let mut process = common::start(at, generate, Stdio::inherit(), Stdio::null());
         // Networks are being written.
         let staged = || {
             let folders = fs::read_dir(at.join("new/deep")).ok()?;
             let staging = folders.filter_map(Result::ok).next()?.path();
             fs::read_dir(staging).ok()?.next()
         };
-        while staged().is_none() {
-            assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let kill = Command::new("kill")
-            .args([signal, &process.id().to_string()])
-            .status();
-        assert!(kill.unwrap().success());
+        common::signal(&mut process, signal, || staged().is_some());
         assert_eq!(process.wait().unwrap().code(), Some(code));
         let all = ["flow.onnx", "flow.safetensors", "zoo"];
         assert_eq!(common::names(at), all);
@@ -580,8 +568,7 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
     let at = folder.path();
     succeeds(at, "zoo iris -o zoo --count 12");
     let files = || ["onnx", "safetensors"].map(|e| fs::read(at.join("flow").with_extension(e)));
-    let train = "train zoo -o flow.onnx --steps 600 --width 64";
-    succeeds(at, train);
+    succeeds(at, TRAIN);
     let whole = files().map(Result::unwrap);
     let state = || -> Option<std::path::PathBuf> {
         let parts = fs::read_dir(at.join("flow.work")).ok()?;
@@ -591,25 +578,11 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
         });
         states.next()
     };
-    let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
-        .args(train.split(' ').chain(["--json"]))
-        .current_dir(at)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines = std::io::BufReader::new(process.stdout.take().unwrap());
-    let lines = std::io::BufRead::lines(lines).map_while(Result::ok);
-    // The first look at the flow: the training has begun.
-    let mut checks = lines.filter(|line| line.contains("\"check\""));
-    assert!(checks.next().is_some());
-    let kill = Command::new("kill")
-        .args(["-INT", &process.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
+    let mut process = common::training(at);
+    common::signal(&mut process, "-INT", || true);
     assert_eq!(process.wait().unwrap().code(), Some(130));
     assert!(state().is_some(), "no state is kept");
-    succeeds(at, train);
+    succeeds(at, TRAIN);
     assert!(files().map(Result::unwrap) == whole);
     let all = ["flow.onnx", "flow.safetensors", "zoo"];
     assert_eq!(common::names(at), all);

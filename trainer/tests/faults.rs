@@ -7,13 +7,12 @@ mod common;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
 
-use common::{answer, exported, exported_path, normals, plausible_weights};
+use common::{TRAIN, answer, exported, exported_path, normals, plausible_weights};
 use dwf_trainer::zoo::Writer;
 
 const DWF: &str = env!("CARGO_BIN_EXE_dwf");
@@ -181,23 +180,6 @@ fn a_killed_writer() {
     assert_eq!(fs::read_dir(at.join("networks")).unwrap().count(), 20);
 }
 
-/// Starts a training of 600 steps that tells what it does, and waits until it has begun.
-fn training(folder: &Path) -> std::process::Child {
-    let mut process = Command::new(DWF)
-        .args(TRAIN.split(' ').chain(["--json"]))
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(process.stdout.as_mut().unwrap()).lines();
-    let mut checks = lines.map_while(Result::ok);
-    assert!(checks.any(|line| line.contains("\"check\"")));
-    process
-}
-
-const TRAIN: &str = "train zoo -o flow.onnx --steps 600 --width 64";
-
 /// SIGKILL leaves no time to keep anything: before a state was kept, and after one was, the same
 /// command makes the bytes of a run in one go.
 #[test]
@@ -217,7 +199,7 @@ fn a_killed_training_goes_on_to_the_same_bytes() {
         }
     };
     let stop = |signal: &str| {
-        let mut process = training(at);
+        let mut process = common::training(at);
         let id = process.id().to_string();
         let kill = Command::new("kill").args([signal, &id]).status();
         assert!(kill.unwrap().success());

@@ -23,7 +23,7 @@ const TOLERANCE: f32 = 1e-4;
 fn found(name: &str) -> Vec<(usize, Kind)> {
     let network = common::exported(name);
     let groups = Groups::find(&network).unwrap();
-    let gauges = Gauges::find(&network, &groups, true).unwrap();
+    let gauges = Gauges::find(&network, &groups).unwrap();
     let units = |family: usize| groups.families()[family].units.len();
     let gauges = gauges.gauges().iter();
     gauges.map(|g| (units(g.family), g.kind)).collect()
@@ -86,7 +86,7 @@ fn planted_scales_and_signs_are_taken_away() {
     for name in ["mlp", "tanh", "resnet20", "resnet18"] {
         let network = common::exported(name);
         let groups = Groups::find(&network).unwrap();
-        let gauges = Gauges::find(&network, &groups, true).unwrap();
+        let gauges = Gauges::find(&network, &groups).unwrap();
         let [mut drawn, mut multiplied] = planted(&network, &groups, &gauges, 1);
         let verifier = Verifier::new(&network, &drawn, 1).unwrap();
         let original = drawn.clone();
@@ -107,7 +107,7 @@ fn alignment_finds_planted_orders_scales_and_signs_together() {
     for name in ["mlp", "tanh", "resnet20"] {
         let network = common::exported(name);
         let groups = Groups::find(&network).unwrap();
-        let gauges = Gauges::find(&network, &groups, true).unwrap();
+        let gauges = Gauges::find(&network, &groups).unwrap();
         let [drawn, multiplied] = planted(&network, &groups, &gauges, 2);
         let mut permutation = groups.identity();
         for family in groups.families() {

@@ -408,7 +408,7 @@ fn finished(work: &Path) -> Vec<(PathBuf, SystemTime)> {
 #[cfg(unix)]
 #[test]
 fn a_stopped_alignment_goes_on_to_the_same_bytes() {
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
     const NETWORKS: usize = 12;
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -425,27 +425,16 @@ fn a_stopped_alignment_goes_on_to_the_same_bytes() {
     let mut before: Vec<(PathBuf, SystemTime)> = Vec::new();
     // Stopped in the first round, then in the second.
     for round in ["0-", "1-"] {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
-            .args(align.split(' ').chain(["new"]))
-            .current_dir(at)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let again = format!("{align} new");
+        let mut process = common::start(at, &again, Stdio::null(), Stdio::piped());
         let in_round = |path: &Path| {
             path.file_name()
                 .unwrap()
                 .to_string_lossy()
                 .starts_with(round)
         };
-        while !finished(&work).iter().any(|(path, _)| in_round(path)) {
-            assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        let kill = Command::new("kill")
-            .args(["-INT", &process.id().to_string()])
-            .status();
-        assert!(kill.unwrap().success());
+        let begun = || finished(&work).iter().any(|(path, _)| in_round(path));
+        common::signal(&mut process, "-INT", begun);
         let output = process.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(130), "{said}");

@@ -4,13 +4,7 @@
 
 mod common;
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, io::Write, path::Path, process::Stdio};
 
 use common::answer;
 use dwf_trainer::{
@@ -223,21 +217,8 @@ fn stop_by(signal: &str, at: &Path, arguments: &str) -> Option<i32> {
             .count()
     };
     let before = finished();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_dwf"))
-        .args(arguments.split_whitespace())
-        .current_dir(at)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while finished() < before + 2 {
-        assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let kill = Command::new("kill")
-        .args([signal, &process.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
+    let mut process = common::start(at, arguments, Stdio::null(), Stdio::null());
+    common::signal(&mut process, signal, || finished() >= before + 2);
     process.wait().unwrap().code()
 }
 

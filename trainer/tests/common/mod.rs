@@ -5,8 +5,10 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use dwf::{
@@ -106,6 +108,43 @@ pub(crate) fn dwf(folder: &Path, arguments: &str) -> Output {
         .current_dir(folder)
         .output()
         .unwrap()
+}
+
+/// Starts the command; what becomes of its output is the caller's to say.
+pub(crate) fn start(folder: &Path, arguments: &str, stdout: Stdio, stderr: Stdio) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_dwf"))
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()
+        .unwrap()
+}
+
+/// Sends a process this signal once something has happened, which it must not end before.
+pub(crate) fn signal(process: &mut Child, signal: &str, happened: impl Fn() -> bool) {
+    while !happened() {
+        assert!(process.try_wait().unwrap().is_none(), "it ended too soon");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let kill = Command::new("kill")
+        .args([signal, &process.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+/// A training that is long enough to be stopped.
+pub(crate) const TRAIN: &str = "train zoo -o flow.onnx --steps 600 --width 64";
+
+/// Starts it with an account of what it does, and waits until it has begun.
+pub(crate) fn training(folder: &Path) -> Child {
+    let json = format!("{TRAIN} --json");
+    let mut process = start(folder, &json, Stdio::piped(), Stdio::null());
+    let lines = BufReader::new(process.stdout.as_mut().unwrap()).lines();
+    let mut lines = lines.map_while(Result::ok);
+    // The first look at the flow.
+    assert!(lines.any(|line| line.contains("\"check\"")));
+    process
 }
 
 /// Whether the command succeeds, and all that it says.
