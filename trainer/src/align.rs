@@ -152,15 +152,29 @@ impl Rounds<'_> {
         let Some(gauges) = self.gauges else {
             return Ok(());
         };
+        let progress = Progress::new("canonicalise", zoo.count());
         let (files, size) = (&zoo.files, zoo.weights.size());
         let rows = zoo.weights.par_chunks_exact_mut(size).enumerate();
         rows.try_for_each(|(i, row)| {
+            self.go_on()?;
             let before = row.to_vec();
             gauges.canonicalise(row);
             round(self.layout, row);
             let checked = self.verifier.check(&before, row);
-            checked.map_err(|e| e.at(name(files, i)))
-        })
+            checked.map_err(|e| e.at(name(files, i)))?;
+            progress.step(String::new);
+            Ok(())
+        })?;
+        progress.finish();
+        Ok(())
+    }
+
+    /// Stops if somebody asks, and the work can be gone on with.
+    fn go_on(&self) -> Result<()> {
+        match self.part.is_some() && interrupt::requested() {
+            true => Err(interrupt::error("every network aligned so far")),
+            false => Ok(()),
+        }
     }
 
     fn run(&mut self, zoo: &mut Zoo, reference: &[f32], skip: Option<usize>) -> Result<()> {
@@ -172,6 +186,7 @@ impl Rounds<'_> {
         let round = &*self;
         rows.filter(|(i, _)| Some(*i) != skip)
             .try_for_each(|(i, row)| {
+                round.go_on()?;
                 let aligned = round.network(&matcher, reference, i, row);
                 aligned.map_err(|e| e.at(name(files, i)))?;
                 progress.step(String::new);
@@ -189,9 +204,6 @@ impl Rounds<'_> {
         i: usize,
         row: &mut [f32],
     ) -> Result<()> {
-        if self.part.is_some() && interrupt::requested() {
-            return Err(interrupt::error("every network aligned so far"));
-        }
         let file = format!("{}-{i}", self.count);
         let known = match self.part {
             Some(part) => part
@@ -245,12 +257,15 @@ fn mean(zoo: &Zoo) -> Vec<f32> {
 
 /// Mean squared distance of the networks' parameters to their mean.
 fn spread(zoo: &Zoo) -> f64 {
+    distances(zoo).iter().sum::<f64>() / zoo.count() as f64
+}
+
+/// Every network's squared distance to the mean of all.
+fn distances(zoo: &Zoo) -> Vec<f64> {
     let mean = mean(zoo);
-    let layout = zoo.layout();
     let rows = zoo.weights.par_chunks_exact(zoo.weights.size());
-    rows.map(|network| distance(layout, network, &mean))
-        .sum::<f64>()
-        / zoo.count() as f64
+    rows.map(|network| distance(zoo.layout(), network, &mean))
+        .collect()
 }
 
 /// The squared distance of two networks' parameters.
@@ -269,12 +284,7 @@ pub fn distance(layout: &Layout, a: &[f32], b: &[f32]) -> f64 {
 /// The network with the least squared distance to all others.
 fn medoid(zoo: &Zoo) -> usize {
     // Of vectors, that is the one nearest to their mean.
-    let mean = mean(zoo);
-    let layout = zoo.layout();
-    let rows = zoo.weights.par_chunks_exact(zoo.weights.size());
-    let distances: Vec<f64> = rows
-        .map(|network| distance(layout, network, &mean))
-        .collect();
+    let distances = distances(zoo);
     let nearest = (0..distances.len()).min_by(|a, b| distances[*a].total_cmp(&distances[*b]));
     nearest.expect("a zoo has networks")
 }

@@ -2,6 +2,8 @@
 //! them are (Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML
 //! 2020, arXiv 1912.05671).
 
+use dwf::onnx::data_type;
+
 use crate::{
     dataset::Dataset,
     error::{Result, invalid},
@@ -28,11 +30,46 @@ pub struct Barrier {
     pub accuracy: f64,
 }
 
-/// Measures the barriers between the first network of a zoo and some others.
+/// Whether data fit a network: one input of floats [batch, ..] with as many features as the rows
+/// have, and logits [batch, classes] of every class.
 ///
-/// Errors: INVALID_ARGUMENT if the data do not fit the network, which must have one input of
-/// floats and give logits [batch, classes]; RUNTIME_FAILED.
+/// Errors: INVALID_ARGUMENT saying what does not.
+pub fn check(network: &Network, data: &Dataset) -> Result<()> {
+    let refuse = |what: String| {
+        Err(invalid(format!(
+            "the data do not fit the networks: {what}; barriers need rows of the networks' inputs, \
+             and the class of each"
+        )))
+    };
+    let ([input], [output]) = (network.inputs(), network.outputs()) else {
+        return refuse("they have several inputs or outputs".into());
+    };
+    let shape = &input.shape;
+    let features: Option<usize> = shape.iter().skip(1).copied().product();
+    if shape.is_empty() || features != Some(data.features) || input.elem_type != data_type::FLOAT {
+        return refuse(format!(
+            "the rows have {} features, and the input is {shape:?}",
+            data.features
+        ));
+    }
+    let classes = data.class_count();
+    match output.shape[..] {
+        [_, None] => Ok(()),
+        [_, Some(outputs)] if classes <= outputs => Ok(()),
+        _ => refuse(format!(
+            "the rows have classes 0 to {}, and the output is {:?}",
+            classes.saturating_sub(1),
+            output.shape
+        )),
+    }
+}
+
+/// Measures the barriers between the first network of a zoo and some others, on data that
+/// [fit](check).
+///
+/// Errors: as [`check`]; RUNTIME_FAILED.
 pub fn measure(zoo: &Zoo, data: &Dataset) -> Result<Barrier> {
+    check(&zoo.network, data)?;
     let mut evaluator = Evaluator::new(&zoo.network)?;
     let mut score = |weights: &[f32]| score(&mut evaluator, &zoo.network, weights, data);
     let first = zoo.weights.row(0);
@@ -68,22 +105,20 @@ fn score(
     weights: &[f32],
     data: &Dataset,
 ) -> Result<[f64; 2]> {
-    let shape = &network.inputs()[0].shape;
-    let features: Option<usize> = shape[1..].iter().copied().product();
-    if network.inputs().len() != 1 || features != Some(data.features) {
-        return Err(invalid(format!(
-            "the rows have {} features, and the network's input is {shape:?}",
-            data.features
-        )));
-    }
+    let input = &network.inputs()[0];
+    // An export of a fixed batch is run on that many rows, the last ones filled up.
+    let batch = input.shape[0].unwrap_or(BATCH);
     let [mut loss, mut right] = [0f64; 2];
-    let rows = data.x.chunks(BATCH * data.features);
-    for (x, classes) in rows.zip(data.classes.chunks(BATCH)) {
-        let mut shape: Vec<usize> = shape.iter().map(|dim| dim.unwrap_or(0)).collect();
-        shape[0] = classes.len();
-        let logits = evaluator.run(weights, &[Tensor::f32(shape, x.to_vec())])?;
+    let rows = data.x.chunks(batch * data.features);
+    for (x, classes) in rows.zip(data.classes.chunks(batch)) {
+        let mut x = x.to_vec();
+        let count = input.shape[0].unwrap_or(classes.len());
+        let mut shape: Vec<usize> = input.shape.iter().map(|dim| dim.unwrap_or(0)).collect();
+        shape[0] = count;
+        x.resize(count * data.features, 0.0);
+        let logits = evaluator.run(weights, &[Tensor::f32(shape, x)])?;
         let logits = logits[0].floats().unwrap_or_default();
-        let width = logits.len() / classes.len();
+        let width = logits.len() / count;
         for (logits, class) in logits.chunks_exact(width.max(1)).zip(classes) {
             let Some(own) = logits.get(*class) else {
                 return Err(invalid(format!(
@@ -96,6 +131,6 @@ fn score(
             right += f64::from(u8::from(*own == largest));
         }
     }
-    let count = data.classes.len() as f64;
-    Ok([loss / count, right / count])
+    let all = data.classes.len() as f64;
+    Ok([loss / all, right / all])
 }

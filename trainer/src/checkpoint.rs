@@ -50,11 +50,62 @@ pub struct Signature {
     pub dtype: DType,
 }
 
+/// A tensor of integers or truths, which is no weight but belongs to the checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Integers {
+    /// Name, `bn1.num_batches_tracked` say.
+    pub name: String,
+    /// Row-major shape.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Little-endian elements.
+    pub bytes: Vec<u8>,
+}
+
 /// An open checkpoint; tensors are read when they are asked for.
 pub struct Checkpoint {
     path: PathBuf,
     signatures: Vec<Signature>,
+    integers: Vec<(String, Vec<usize>, Dtype)>,
     content: Content,
+}
+
+/// What a file lists.
+#[derive(Default)]
+struct Listing {
+    signatures: Vec<Signature>,
+    integers: Vec<(String, Vec<usize>, Dtype)>,
+}
+
+impl Listing {
+    fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype) -> Result<()> {
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        let dtype = match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::Bf16,
+            Dtype::BOOL
+            | Dtype::U8
+            | Dtype::I8
+            | Dtype::U16
+            | Dtype::I16
+            | Dtype::U32
+            | Dtype::I32
+            | Dtype::U64
+            | Dtype::I64 => {
+                self.integers.push((name, shape, dtype));
+                return Ok(());
+            }
+            other => {
+                return Err(invalid(format!(
+                    "tensor '{name}' is {other:?}; F32, F16 and BF16 are supported"
+                )));
+            }
+        };
+        self.signatures.push(Signature { name, shape, dtype });
+        Ok(())
+    }
 }
 
 enum Content {
@@ -75,8 +126,8 @@ impl Checkpoint {
     /// Opens a file by its extension: `.safetensors`, or `.pt` and `.pth` as `torch.save` writes a
     /// state dict (zipped or in the older way, alone or under a key such as `state_dict`).
     ///
-    /// Tensors of integers (counters such as `num_batches_tracked`, indices) are no weights and
-    /// are passed over.
+    /// Tensors of integers (counters such as `num_batches_tracked`, indices) are no weights; see
+    /// [`Checkpoint::integers`].
     ///
     /// A whole module, as `torch.save(module)` writes it, is read as its state dict.
     ///
@@ -89,12 +140,12 @@ impl Checkpoint {
         } else {
             open_pytorch(path)
         };
-        let (mut signatures, content) =
-            opened.map_err(|e| e.at(format!("'{}'", path.display())))?;
-        signatures.sort_by(|a, b| natural(&a.name, &b.name));
+        let (mut listing, content) = opened.map_err(|e| e.at(format!("'{}'", path.display())))?;
+        listing.signatures.sort_by(|a, b| natural(&a.name, &b.name));
         Ok(Self {
             path: path.to_owned(),
-            signatures,
+            signatures: listing.signatures,
+            integers: listing.integers,
             content,
         })
     }
@@ -114,6 +165,21 @@ impl Checkpoint {
         let dtype = signature.expect("the tensor is listed").dtype;
         decode(&self.bytes(name)?, dtype, values);
         check_values(name, values).map_err(|e| e.at(format!("'{}'", self.path.display())))
+    }
+
+    /// Reads the tensors of integers.
+    ///
+    /// Errors: IO.
+    pub fn integers(&self) -> Result<Vec<Integers>> {
+        let read = |(name, shape, dtype): &(String, Vec<usize>, Dtype)| {
+            Ok(Integers {
+                name: name.clone(),
+                shape: shape.clone(),
+                dtype: *dtype,
+                bytes: self.bytes(name)?.into_owned(),
+            })
+        };
+        self.integers.iter().map(read).collect()
     }
 
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {
@@ -139,7 +205,7 @@ impl Checkpoint {
     }
 }
 
-fn open_safetensors(path: &Path) -> Result<(Vec<Signature>, Content)> {
+fn open_safetensors(path: &Path) -> Result<(Listing, Content)> {
     let file = File::open(path).map_err(io("read", path))?;
     // SAFETY: whoever truncates a checkpoint while it is read ends this process, as the README
     // says of mapped files.
@@ -150,28 +216,19 @@ fn open_safetensors(path: &Path) -> Result<(Vec<Signature>, Content)> {
         ))
     })?;
     let data = size_of::<u64>() + header;
-    let mut signatures = Vec::new();
+    let mut listing = Listing::default();
     for (name, info) in metadata.tensors() {
-        let dtype = match info.dtype {
-            Dtype::F32 => Some(DType::F32),
-            Dtype::F16 => Some(DType::F16),
-            Dtype::BF16 => Some(DType::Bf16),
-            Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::U16 | Dtype::I16 => None,
-            Dtype::U32 | Dtype::I32 | Dtype::U64 | Dtype::I64 => None,
-            other => return Err(unsupported(&name, &other)),
-        };
-        let shape = info.shape.clone();
-        signatures.extend(dtype.map(|dtype| Signature { name, shape, dtype }));
+        listing.add(&name, &info.shape, info.dtype)?;
     }
     let content = Content::SafeTensors {
         map,
         metadata,
         data,
     };
-    Ok((signatures, content))
+    Ok((listing, content))
 }
 
-fn open_pytorch(path: &Path) -> Result<(Vec<Signature>, Content)> {
+fn open_pytorch(path: &Path) -> Result<(Listing, Content)> {
     File::open(path).map_err(io("read", path))?;
     let reader = PytorchReader::new(path).map_err(explain)?;
     let mut names = reader.keys();
@@ -183,26 +240,35 @@ fn open_pytorch(path: &Path) -> Result<(Vec<Signature>, Content)> {
     }
     let outer = PytorchReader::read_pickle_data(path, None).map_err(explain)?;
     let prefix = prefix(&names, |key| holds_state_dict(&outer, key));
-    let mut signatures = Vec::new();
+    let mut listing = Listing::default();
     for name in names {
-        let Some(short) = name.strip_prefix(&prefix) else {
-            continue;
-        };
-        use pytorch_reader::DType as Stored;
-        let tensor = reader.get(&name).expect("it is listed");
-        let dtype = match tensor.dtype() {
-            Stored::F32 => Some(DType::F32),
-            Stored::F16 => Some(DType::F16),
-            Stored::BF16 => Some(DType::Bf16),
-            Stored::F64 => return Err(unsupported(short, &"F64")),
-            _ => None,
-        };
-        let shape = tensor.shape().to_vec();
-        let name = short.to_owned();
-        signatures.extend(dtype.map(|dtype| Signature { name, shape, dtype }));
+        if let Some(short) = name.strip_prefix(&prefix) {
+            let tensor = reader.get(&name).expect("it is listed");
+            listing.add(short, tensor.shape(), stored(tensor.dtype()))?;
+        }
     }
     let reader = Box::new(reader);
-    Ok((signatures, Content::PyTorch { reader, prefix }))
+    Ok((listing, Content::PyTorch { reader, prefix }))
+}
+
+/// The type's name in safetensors.
+fn stored(dtype: pytorch_reader::DType) -> Dtype {
+    use pytorch_reader::DType;
+    match dtype {
+        DType::F64 => Dtype::F64,
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::I16 => Dtype::I16,
+        DType::I8 => Dtype::I8,
+        DType::U64 => Dtype::U64,
+        DType::U32 => Dtype::U32,
+        DType::U16 => Dtype::U16,
+        DType::U8 => Dtype::U8,
+        DType::Bool => Dtype::BOOL,
+    }
 }
 
 /// Whether a file's outermost dictionary has a state dict under this key. The names in it have
@@ -233,12 +299,6 @@ fn prefix(names: &[String], holds_state_dict: impl Fn(&str) -> bool) -> String {
 fn explain(error: PytorchError) -> Error {
     invalid(format!(
         "not a PyTorch checkpoint that can be read ({error}); {AS_STATE_DICT}"
-    ))
-}
-
-fn unsupported(tensor: &str, dtype: &dyn std::fmt::Debug) -> Error {
-    invalid(format!(
-        "tensor '{tensor}' is {dtype:?}; F32, F16 and BF16 are supported"
     ))
 }
 

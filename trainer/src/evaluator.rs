@@ -40,8 +40,8 @@ pub struct Evaluator {
 impl Evaluator {
     /// Loads the network.
     ///
-    /// Errors: RUNTIME_MISSING; INVALID_ARGUMENT in ONNX Runtime's own words if it cannot run
-    /// the graph.
+    /// Errors: RUNTIME_MISSING; INVALID_ARGUMENT naming the network's file, in ONNX Runtime's own
+    /// words, if it cannot run the graph.
     pub fn new(network: &Network) -> Result<Self> {
         Self::watching::<&str>(network, &[])
     }
@@ -76,7 +76,7 @@ impl Evaluator {
         let inputs = network.inputs().iter();
         let model = model.encode_to_vec();
         Ok(Self {
-            session: session(&model)?,
+            session: session(&model).map_err(|e| network.blame(e))?,
             weights,
             inputs: inputs.map(|v| (v.name.clone(), v.elem_type)).collect(),
             outputs,

@@ -10,7 +10,7 @@
 //!
 //! A family of units has a gauge if on every way from the weights that write it to those that read
 //! it there are only functions that commute with it. The graph is walked once a family to find
-//! these weights, and what was found is tried on random weights: a family that fails is left out.
+//! these weights, and what was found is [tried](crate::trial): a family that fails is left out.
 
 use std::{collections::HashMap, path::Path};
 
@@ -18,14 +18,11 @@ use dwf::{layout::Layout, onnx::NodeProto};
 
 use crate::{
     error::Result,
-    evaluator::Evaluator,
     groups::Groups,
     network::{Network, attribute},
-    probe,
     random::Random,
     report::metric,
-    tensor::Tensor,
-    verify,
+    trial::Trial,
 };
 
 /// What the units of a family may be multiplied by.
@@ -65,7 +62,7 @@ pub struct Gauges<'a> {
 const MOST_ROUNDS: usize = 200;
 /// Factors nearer to 1 than this are rounding.
 const SETTLED: f64 = 1e-5;
-/// Seed of the weights that a gauge is tried on.
+/// Seed of the factors that a gauge is tried with.
 const SEED: u64 = 0;
 
 /// Whether it is known what is between the layers of a zoo's networks: an ONNX file described them,
@@ -99,11 +96,25 @@ impl<'a> Gauges<'a> {
         }
         let mut trial = Trial::new(network)?;
         for gauge in candidates {
-            if trial.holds(&found, &gauge)? {
+            let multiplied = found.multiplied(&gauge, trial.weights());
+            if trial.holds(&multiplied)? {
                 found.gauges.push(gauge);
             }
         }
         Ok(found)
+    }
+
+    /// These weights with the units of a gauge multiplied at random.
+    fn multiplied(&self, gauge: &Gauge, weights: &[f32]) -> Vec<f32> {
+        let mut random = Random::new(SEED, 1);
+        let factor = |_| match gauge.kind {
+            Kind::Scale => f64::from(random.uniform()) + 0.5,
+            Kind::Sign => f64::from(random.symmetric(1.0).signum()),
+        };
+        let factors: Vec<f64> = (0..self.units(gauge)).map(factor).collect();
+        let mut multiplied = weights.to_vec();
+        self.multiply(gauge, &factors, &mut multiplied);
+        multiplied
     }
 
     /// What was found.
@@ -238,56 +249,6 @@ impl<'a> Gauges<'a> {
 /// That of a sum, and 1 of nothing.
 fn sign(sum: f64) -> f64 {
     if sum < 0.0 { -1.0 } else { 1.0 }
-}
-
-/// A network of random weights that a gauge is tried on.
-struct Trial {
-    evaluator: Evaluator,
-    weights: Vec<f32>,
-    inputs: Vec<Tensor>,
-    outputs: Vec<Tensor>,
-}
-
-impl Trial {
-    fn new(network: &Network) -> Result<Self> {
-        let mut random = Random::new(SEED, 0);
-        let layout = network.layout();
-        let mut weights = vec![0f32; layout.len()];
-        for spec in layout.tensors() {
-            // Values stay of one size from layer to layer, and variances positive.
-            let inputs: usize = spec.shape.iter().skip(1).product();
-            let bound = (3.0 / inputs.max(1) as f32).sqrt().min(0.9);
-            for weight in &mut weights[spec.range()] {
-                *weight = match spec.shape.len() {
-                    1 => 1.0 + random.symmetric(bound),
-                    _ => random.symmetric(bound),
-                };
-            }
-        }
-        let mut evaluator = Evaluator::new(network)?;
-        let inputs = probe::inputs(network, &mut evaluator, &weights, &mut random)?;
-        let outputs = evaluator.run(&weights, &inputs)?;
-        Ok(Self {
-            evaluator,
-            weights,
-            inputs,
-            outputs,
-        })
-    }
-
-    /// Whether the network computes the same when the units of this gauge are multiplied.
-    fn holds(&mut self, gauges: &Gauges<'_>, gauge: &Gauge) -> Result<bool> {
-        let mut random = Random::new(SEED, 1);
-        let factor = |_| match gauge.kind {
-            Kind::Scale => f64::from(random.uniform()) + 0.5,
-            Kind::Sign => f64::from(random.symmetric(1.0).signum()),
-        };
-        let factors: Vec<f64> = (0..gauges.units(gauge)).map(factor).collect();
-        let mut multiplied = self.weights.clone();
-        gauges.multiply(gauge, &factors, &mut multiplied);
-        let after = self.evaluator.run(&multiplied, &self.inputs)?;
-        Ok(verify::difference(&self.outputs, &after) < verify::TOLERANCE)
-    }
 }
 
 /// One walk along the graph for one family.

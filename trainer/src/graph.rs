@@ -16,7 +16,7 @@ use crate::{
     axes::{Axes, Joint},
     error::Result,
     evaluator::Evaluator,
-    network::{Network, attribute},
+    network::{Network, attribute, title},
     probe,
     random::Random,
     tensor::{Data, Tensor},
@@ -172,8 +172,7 @@ impl<'a> Tracer<'a> {
             for (i, axes) in inputs.iter().enumerate() {
                 axes.pin_joints(&mut self.units, hash(&[site, i as u64]), |_| true);
             }
-            self.unknown
-                .push(format!("{} ({})", node.name(), node.op_type()));
+            self.unknown.push(title(node));
         }
         // Before units that are everywhere along a dimension are forgotten there.
         known.iter().for_each(|axes| self.note(axes));
@@ -283,7 +282,10 @@ impl<'a> Tracer<'a> {
             "Slice" => self.slice(node, x),
             "Split" => self.split(node, x, 0),
             "Gather" => self.gather(node, inputs, site),
-            "Concat" => self.concat(inputs, int("axis", 0), site),
+            "Concat" => {
+                let sites: Vec<u64> = (0..inputs.len() as u64).map(|i| hash(&[site, i])).collect();
+                self.concat(inputs, int("axis", 0), &sites)
+            }
             "Pad" => self.pad(node, x, site),
             "GRU" => self.recurrent(node, inputs, 3, site),
             "LSTM" => self.recurrent(node, inputs, 4, site),
@@ -362,14 +364,18 @@ fn dimension(axis: i64, rank: usize) -> Option<usize> {
 
 /// The kernels of grouped convolutions, with their groups.
 fn convolution_groups(network: &Network) -> HashMap<&str, usize> {
-    let convolutions = network
-        .graph()
-        .node
+    let nodes = &network.graph().node;
+    // Kernels of half precision are read in single, and come through a cast.
+    let casts: HashMap<&str, &str> = nodes
         .iter()
-        .filter(|n| n.op_type() == "Conv");
+        .filter(|node| node.op_type() == "Cast")
+        .map(|node| (node.output[0].as_str(), node.input[0].as_str()))
+        .collect();
+    let convolutions = nodes.iter().filter(|n| n.op_type() == "Conv");
     let groups = convolutions.map(|node| {
         let groups = attribute(node, "group").map_or(1, |a| a.i());
-        (node.input[1].as_str(), groups as usize)
+        let kernel = node.input[1].as_str();
+        (*casts.get(kernel).unwrap_or(&kernel), groups as usize)
     });
     groups.filter(|(_, groups)| *groups > 1).collect()
 }

@@ -1,6 +1,7 @@
 //! Permutation groups: which units of a network can change places, and what moves with them.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, HashMap},
     fmt::Write,
 };
@@ -12,7 +13,12 @@ use crate::{
     error::Result,
     graph::{Trace, trace},
     network::Network,
+    random::Random,
+    trial::Trial,
 };
+
+/// Permutations that families are tried with; of few units, one may be a symmetry by chance.
+const TRIES: usize = 4;
 
 /// The symmetry of a network: its units in families, and where they lie in its tensors.
 #[derive(Clone, Debug)]
@@ -21,7 +27,7 @@ pub struct Groups {
     tensors: Vec<TensorUnits>,
     /// Family and place in it of every unit that can move.
     places: Vec<Option<(u32, u32)>>,
-    unknown: Vec<String>,
+    warnings: Vec<String>,
 }
 
 /// Units that can take each other's place: freely, or with what they lie in. Attention heads are
@@ -72,11 +78,13 @@ impl Permutation {
 }
 
 impl Groups {
-    /// Traces the network.
+    /// Traces the network, and tries what was found.
     ///
     /// Errors: those of running it.
     pub fn find(network: &Network) -> Result<Self> {
-        Ok(Self::of(trace(network)?))
+        let mut groups = Self::of(trace(network)?);
+        groups.forget_failing(network)?;
+        Ok(groups)
     }
 
     fn of(trace: Trace) -> Self {
@@ -85,6 +93,8 @@ impl Groups {
             tensors,
             unknown,
         } = trace;
+        let not_understood =
+            |node| format!("node {node} is not understood: what it touches stays where it is");
         let (units, number) = units.finish();
         let tensors: Vec<TensorUnits> = tensors
             .iter()
@@ -140,10 +150,81 @@ impl Groups {
             families: members.into_iter().map(family).collect(),
             tensors,
             places,
-            unknown,
+            warnings: unknown.into_iter().map(not_understood).collect(),
         };
         groups.forget_fixed();
         groups
+    }
+
+    /// Forgets the families whose units cannot be permuted after all: what tracing infers should
+    /// hold for any weights, so it is [tried](Trial) on random ones.
+    fn forget_failing(&mut self, network: &Network) -> Result<()> {
+        if self.families.is_empty() {
+            return Ok(());
+        }
+        let mut trial = Trial::new(network)?;
+        if !trial.is_finite() {
+            // Nothing is learned of a network that computes no numbers.
+            return Ok(());
+        }
+        let mut random = Random::new(0, 2);
+        let mut holds = |families: &[usize]| -> Result<bool> {
+            let mut permuted = trial.weights().to_vec();
+            for _ in 0..TRIES {
+                let permutation = self.shuffled(families, &mut random);
+                self.permute(
+                    network.layout(),
+                    trial.weights(),
+                    &permutation,
+                    &mut permuted,
+                );
+                if !trial.holds(&permuted)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        let outermost = self.outermost();
+        if holds(&outermost)? {
+            return Ok(());
+        }
+        let mut failing = Vec::new();
+        for family in outermost {
+            if !holds(&[family])? {
+                failing.push(family);
+            }
+        }
+        for family in &failing {
+            let warning = format!(
+                "the {} units of {} stay where they are: in another order a network of random \
+                 weights computes something else. Please report this with the ONNX file",
+                self.families[*family].units.len(),
+                shortened(&self.sites(network.layout(), *family)),
+            );
+            self.warnings.push(warning);
+        }
+        self.forget(&failing);
+        self.forget_fixed();
+        Ok(())
+    }
+
+    /// Forgets these families and everything inside them.
+    fn forget(&mut self, families: &[usize]) {
+        let chain =
+            |family: usize| std::iter::successors(Some(family), |f| self.families[*f].owner);
+        let kept: Vec<usize> = (0..self.families.len())
+            .filter(|family| !chain(*family).any(|f| families.contains(&f)))
+            .collect();
+        let number = |family: usize| kept.iter().position(|f| *f == family);
+        let families = kept.iter().map(|family| Family {
+            units: self.families[*family].units.clone(),
+            owner: self.families[*family].owner.and_then(number),
+        });
+        let families = families.collect();
+        for place in &mut self.places {
+            *place = place.and_then(|(f, i)| Some((number(f as usize)? as u32, i)));
+        }
+        self.families = families;
     }
 
     /// Forgets units along dimensions where none can move.
@@ -184,14 +265,58 @@ impl Groups {
         units.len() / owner.map_or(1, |owner| self.families[owner].units.len())
     }
 
-    /// Operators that are not understood, each with its node: what they touch stays where it is.
-    pub fn unknown(&self) -> &[String] {
-        &self.unknown
+    /// What stays where it is although it might move, in sentences: operators that are not
+    /// understood, and families that failed their trial.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The families that no other owns.
+    pub fn outermost(&self) -> Vec<usize> {
+        (0..self.families.len())
+            .filter(|family| self.families[*family].owner.is_none())
+            .collect()
     }
 
     /// The permutation that moves nothing.
     pub fn identity(&self) -> Permutation {
         Permutation((0..self.units() as u32).collect())
+    }
+
+    /// A random permutation of these outermost families and of all that is inside them; in each
+    /// something moves.
+    pub fn shuffled(&self, families: &[usize], random: &mut Random) -> Permutation {
+        let mut permutation = self.identity();
+        for family in families {
+            self.shuffle(*family, &[0], random, &mut permutation);
+        }
+        permutation
+    }
+
+    /// Shuffles the units of a family whose owners come from these places.
+    fn shuffle(
+        &self,
+        family: usize,
+        owners: &[usize],
+        random: &mut Random,
+        permutation: &mut Permutation,
+    ) {
+        let share = self.share(family);
+        let mut sources = Vec::new();
+        for owner in owners {
+            let mut own: Vec<usize> = (owner * share..(owner + 1) * share).collect();
+            while own.is_sorted() && share > 1 {
+                random.shuffle(&mut own);
+            }
+            sources.extend(own);
+        }
+        let units = &self.families[family].units;
+        for (unit, source) in units.iter().zip(&sources) {
+            permutation.0[*unit as usize] = units[*source];
+        }
+        for inner in self.inside(family) {
+            self.shuffle(inner, &sources, random, permutation);
+        }
     }
 
     /// The weights `from` with their units moved, written over `to`.
@@ -217,11 +342,9 @@ impl Groups {
     pub fn table(&self, layout: &Layout) -> String {
         let mut text = String::new();
         let mut number = 0;
-        for family in 0..self.families.len() {
-            if self.families[family].owner.is_none() {
-                number += 1;
-                self.describe(layout, family, &number.to_string(), 0, &mut text);
-            }
+        for family in self.outermost() {
+            number += 1;
+            self.describe(layout, family, &number.to_string(), 0, &mut text);
         }
         let fixed: Vec<&TensorSpec> = layout
             .tensors()
@@ -237,12 +360,8 @@ impl Groups {
             let names: Vec<&str> = fixed.iter().map(|spec| spec.name.as_str()).collect();
             writeln!(text, "fixed  {}", shortened(&names)).expect("strings grow");
         }
-        for unknown in &self.unknown {
-            writeln!(
-                text,
-                "not understood, so what it touches is fixed: {unknown}"
-            )
-            .expect("strings grow");
+        for warning in &self.warnings {
+            writeln!(text, "{warning}").expect("strings grow");
         }
         text
     }
@@ -250,6 +369,27 @@ impl Groups {
     /// Families that a family owns.
     pub fn inside(&self, family: usize) -> impl Iterator<Item = usize> + '_ {
         (0..self.families.len()).filter(move |f| self.families[*f].owner == Some(family))
+    }
+
+    /// The tensors' dimensions that a family's units lie along, for people.
+    fn sites(&self, layout: &Layout, family: usize) -> Vec<String> {
+        let mut sites = Vec::new();
+        for (spec, units) in layout.tensors().iter().zip(&self.tensors) {
+            for (dim, along) in units.dims.iter().enumerate() {
+                let along = along.iter().flatten();
+                let count = along
+                    .filter(|u| self.place(**u).is_some_and(|p| p.0 == family))
+                    .count();
+                if count > 0 {
+                    let times = match count / self.families[family].units.len() {
+                        times if times > 1 => format!(" x{times}"),
+                        _ => String::new(),
+                    };
+                    sites.push(format!("{}[{dim}]{times}", spec.name));
+                }
+            }
+        }
+        sites
     }
 
     fn describe(
@@ -260,32 +400,13 @@ impl Groups {
         depth: usize,
         text: &mut String,
     ) {
-        let mut where_: Vec<String> = Vec::new();
-        for (spec, units) in layout.tensors().iter().zip(&self.tensors) {
-            for (dim, along) in units.dims.iter().enumerate() {
-                let along = along.iter().flatten();
-                let count = along
-                    .filter(|u| self.place(**u).is_some_and(|p| p.0 == family))
-                    .count();
-                if count > 0 {
-                    let times = count / self.families[family].units.len();
-                    let times = if times > 1 {
-                        format!(" x{times}")
-                    } else {
-                        String::new()
-                    };
-                    where_.push(format!("{}[{dim}]{times}", spec.name));
-                }
-            }
-        }
+        let sites = self.sites(layout, family);
         let share = self.share(family);
         let each = if depth > 0 { "each " } else { "" };
-        let names: Vec<&str> = where_.iter().map(String::as_str).collect();
         let indent = "  ".repeat(depth);
-        let place = if names.is_empty() {
-            "owners of what follows".to_owned()
-        } else {
-            shortened(&names)
+        let place = match sites.is_empty() {
+            true => "owners of what follows".to_owned(),
+            false => shortened(&sites),
         };
         let moves = if share == 1 && depth > 0 {
             "1 that stays with its owner".into()
@@ -306,7 +427,7 @@ impl Groups {
 }
 
 /// The names, and how many more.
-fn shortened(names: &[&str]) -> String {
+fn shortened<S: Borrow<str>>(names: &[S]) -> String {
     const SHOWN: usize = 6;
     let shown = names[..names.len().min(SHOWN)].join(", ");
     match names.len().saturating_sub(SHOWN) {

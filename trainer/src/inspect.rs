@@ -14,10 +14,10 @@ pub fn inspect(artifact: &Path) -> Result<String> {
     Ok(describe(model.metadata(), model.latent()))
 }
 
-/// Describes the permutation groups of a network and what else its units may be multiplied by, given as an ONNX file whose parameters are the
-/// initialisers without data, or else those of more than one element.
+/// Describes the permutation groups of an ONNX file's network, and what else its units may be
+/// multiplied by.
 ///
-/// Errors: those of reading and running it.
+/// Errors: those of [`Network::read_alone`], and of running it.
 pub fn groups(network: &Path) -> Result<String> {
     let network = Network::read_alone(network)?;
     let groups = Groups::find(&network)?;

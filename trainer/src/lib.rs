@@ -55,6 +55,7 @@ pub mod store;
 pub mod task;
 pub mod tensor;
 pub mod train;
+pub mod trial;
 pub mod units;
 pub mod velocity;
 pub mod verify;

@@ -7,17 +7,19 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs,
     io::{Read, Seek, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use dwf::{
     layout::{Layout, TensorKind},
+    metadata::hex,
     onnx::{
         AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
         attribute_type, data_type,
     },
 };
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 pub use self::batch_norm::BatchNorm;
 pub use crate::checkpoint::Signature;
@@ -44,6 +46,8 @@ pub struct Network {
     inputs: Vec<Value>,
     outputs: Vec<Value>,
     mlp: Option<Mlp>,
+    /// What it was read from.
+    file: Option<PathBuf>,
 }
 
 /// An input or output of a network.
@@ -114,13 +118,14 @@ impl Network {
         let parsed = ModelProto::decode(&bytes[..]).ok();
         let model = parsed.filter(|model| model.graph.is_some());
         let model = model.ok_or_else(|| invalid("not an ONNX file, or truncated"));
-        model
-            .and_then(|model| Self::match_tensors(model, tensors, path))
-            .map_err(|e| e.at(format!("'{}'", path.display())))
+        let network = model.and_then(|model| Self::match_tensors(model, tensors, path));
+        let mut network = network.map_err(|e| e.at(format!("'{}'", path.display())))?;
+        network.file = Some(path.to_owned());
+        Ok(network)
     }
 
-    /// The network of an ONNX file alone: its tensors are the initialisers of floats that have a
-    /// module, as `fc1.weight` has, and those without data.
+    /// The network of an ONNX file alone: its tensors are the initialisers of floats without data,
+    /// or if all have some, those that have a module, as `fc1.weight` has.
     ///
     /// Errors: as [`Network::read`].
     pub fn read_alone(path: &Path) -> Result<Self> {
@@ -129,14 +134,19 @@ impl Network {
             .ok()
             .and_then(|model| model.graph);
         let initializers = graph.unwrap_or_default().initializer;
-        let own = |tensor: &&TensorProto| {
-            let float = matches!(
+        let is_float = |tensor: &&TensorProto| {
+            matches!(
                 tensor.data_type(),
                 data_type::FLOAT | data_type::FLOAT16 | data_type::BFLOAT16
-            );
-            float && (tensor.name().contains('.') || !has_data(tensor))
+            )
         };
-        let tensors: Vec<Signature> = initializers
+        let floats: Vec<&TensorProto> = initializers.iter().filter(is_float).collect();
+        let stripped = floats.iter().any(|tensor| !has_data(tensor));
+        let own = |tensor: &&&TensorProto| match stripped {
+            true => !has_data(tensor),
+            false => tensor.name().contains('.'),
+        };
+        let tensors: Vec<Signature> = floats
             .iter()
             .filter(own)
             .map(|tensor| Signature {
@@ -198,6 +208,7 @@ impl Network {
             inputs,
             outputs,
             mlp: None,
+            file: None,
         })
     }
 
@@ -227,6 +238,19 @@ impl Network {
         &self.outputs
     }
 
+    /// An error about this network, which says what file it was read from.
+    pub fn blame(&self, error: Error) -> Error {
+        match &self.file {
+            Some(file) => error.at(format!("'{}'", file.display())),
+            None => error,
+        }
+    }
+
+    /// What tells the architecture from others: a digest of the model.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(self.model.encode_to_vec()))
+    }
+
     /// The network as a chain of layers, if it was found as one.
     pub fn as_mlp(&self) -> Option<&Mlp> {
         self.mlp.as_ref()
@@ -241,6 +265,16 @@ pub(crate) fn model(graph: GraphProto) -> ModelProto {
 /// An attribute of a node.
 pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute.iter().find(|a| a.name() == name)
+}
+
+/// A node for people, by its output where it has no name.
+pub fn title(node: &NodeProto) -> String {
+    let output = node.output.first().map_or("", String::as_str);
+    let name = match node.name() {
+        "" => output,
+        name => name,
+    };
+    format!("'{name}' ({})", node.op_type())
 }
 
 fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
@@ -303,10 +337,7 @@ fn check_version(model: &ModelProto) -> Result<()> {
 
 fn check_graph(graph: &GraphProto) -> Result<()> {
     for node in &graph.node {
-        let refuse = |what: &str| {
-            let (op, name) = (node.op_type(), node.name());
-            Err(invalid(format!("node '{name}' ({op}) {what}; {EXPORT}")))
-        };
+        let refuse = |what: &str| Err(invalid(format!("node {} {what}; {EXPORT}", title(node))));
         if node.attribute.iter().any(|a| a.g.is_some()) {
             return refuse("is control flow, and only straight computations are understood");
         }

@@ -20,7 +20,8 @@ const BATCH: usize = 2;
 /// Random inputs on which the network runs: normals, token numbers within their tables, masks
 /// that hide nothing. The evaluator is one of this network, the weights any.
 ///
-/// Errors: INVALID_ARGUMENT with ONNX Runtime's words if it runs on none.
+/// Errors: INVALID_ARGUMENT naming the network's file, with ONNX Runtime's words, if it runs on
+/// none.
 pub fn inputs(
     network: &Network,
     evaluator: &mut Evaluator,
@@ -47,10 +48,10 @@ pub fn inputs(
         }
     }
     let why = last.expect("sizes were tried");
-    Err(invalid(format!(
+    Err(network.blame(invalid(format!(
         "the network runs on no input that was tried, of free dimensions {SIZES:?} ({why}); export \
          it with the dimensions of its inputs fixed, but for the batch's"
-    )))
+    ))))
 }
 
 fn input(value: &Value, size: usize, table: Option<usize>, random: &mut Random) -> Result<Tensor> {

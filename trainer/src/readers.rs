@@ -14,4 +14,6 @@ pub mod network;
 pub mod probe;
 pub mod random;
 pub mod tensor;
+pub mod trial;
 pub mod units;
+pub mod verify;

@@ -7,6 +7,7 @@ use dwf::runtime::Runtime;
 use crate::{
     align::{Reference, Report, align},
     barrier::{self, Barrier},
+    checkpoint::Checkpoint,
     dataset::Dataset,
     error::{Result, Status, invalid},
     files,
@@ -24,7 +25,7 @@ const LEAST: usize = 2;
 
 /// Aligns the zoo in folder `zoo`, whose architecture is that of the ONNX file `network` or what
 /// [`Source::open`] finds, and writes it to the folder `output`: the same tensors under the same
-/// names, permuted, and with `canonical` in their [canonical form](crate::gauge). With a file of
+/// names, permuted, and with `canonical` in their [canonical form](crate::gauge); integers as they are. With a file of
 /// `data`, the barriers before and after are measured on it.
 ///
 /// Errors: as [`Source::open`], [`Source::read`] and [`align`]; INVALID_ARGUMENT if the output
@@ -48,11 +49,7 @@ pub fn realign(
         )));
     }
     let groups = Groups::find(&source.network)?;
-    for unknown in groups.unknown() {
-        progress::warn(&format!(
-            "node {unknown} is not understood: what it touches stays where it is"
-        ));
-    }
+    groups.warnings().iter().for_each(|w| progress::warn(w));
     check_stems(&source.files)?;
     let network = source.network.clone();
     if canonical && !gauge::is_known(&network, zoo)? {
@@ -65,6 +62,9 @@ pub fn realign(
         .then(|| Gauges::find(&network, &groups))
         .transpose()?;
     let data = data.map(Dataset::read).transpose()?;
+    if let Some(data) = &data {
+        barrier::check(&network, data)?;
+    }
     let work = Work::open(output)?;
     let how = How {
         groups: &groups,
@@ -107,7 +107,6 @@ fn with(
     data: Option<&Dataset>,
     work: &Work,
 ) -> Result<(Report, Option<[Barrier; 2]>)> {
-    let _resumable = interrupt::resumable();
     let version = env!("CARGO_PKG_VERSION");
     let key = (
         source.fingerprint(),
@@ -116,12 +115,15 @@ fn with(
         version,
     );
     let part = work.part("align", &key)?;
+    let folder = source.folder().to_owned();
     let mut zoo = read(source, work.folder())?;
     let barrier = |zoo: &Zoo| data.map(|data| barrier::measure(zoo, data)).transpose();
     let before = barrier(&zoo)?;
+    let resumable = interrupt::resumable();
     let report = align(&mut zoo, how.groups, how.gauges, how.reference, Some(&part))?;
+    drop(resumable);
     let after = barrier(&zoo)?;
-    write(&zoo, output)?;
+    write(&zoo, &folder, output)?;
     Ok((
         report,
         before.zip(after).map(|(before, after)| [before, after]),
@@ -140,11 +142,14 @@ pub fn read(source: Source, folder: &Path) -> Result<Zoo> {
     Ok(zoo)
 }
 
-fn write(zoo: &Zoo, output: &Path) -> Result<()> {
+/// Writes the networks of the checkpoints in `folder`, with the integers that these have beside
+/// their weights.
+fn write(zoo: &Zoo, folder: &Path, output: &Path) -> Result<()> {
     let mut writer = Writer::new(output, zoo.layout(), 0..zoo.count())?;
     for (file, network) in zoo.files.iter().zip(zoo.networks()) {
         let stem = Path::new(file).file_stem().unwrap_or_default();
-        writer.add_as(&stem.to_string_lossy(), network)?;
+        let integers = Checkpoint::open(&folder.join(file))?.integers()?;
+        writer.add_as(&stem.to_string_lossy(), network, integers)?;
     }
     writer.finish()
 }

@@ -40,6 +40,12 @@ impl Tensor {
         }
     }
 
+    /// Whether every element is a number.
+    pub fn is_finite(&self) -> bool {
+        self.floats()
+            .is_none_or(|data| data.iter().all(|x| x.is_finite()))
+    }
+
     /// A constant of a graph, its data inline.
     ///
     /// Errors: INVALID_ARGUMENT naming the constant if its data do not fit, or are neither floats,

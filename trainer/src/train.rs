@@ -760,6 +760,7 @@ fn gigabytes(bytes: usize) -> String {
 fn align_zoo(zoo: &mut Zoo, known: bool, part: Option<&Part>) -> Result<()> {
     let network = zoo.network.clone();
     let groups = Groups::find(&network)?;
+    groups.warnings().iter().for_each(|w| progress::warn(w));
     let gauges = known.then(|| Gauges::find(&network, &groups)).transpose()?;
     align(zoo, &groups, gauges.as_ref(), Reference::Mean, part)?;
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::{
     error::{Error, Result, Status, invalid},
     evaluator::Evaluator,
-    network::Network,
+    network::{Network, title},
     probe,
     random::Random,
     tensor::Tensor,
@@ -47,8 +47,7 @@ impl<'a> Verifier<'a> {
         let first = evaluator.run(before, &self.inputs)?;
         let second = evaluator.run(after, &self.inputs)?;
         self.idle().push(evaluator);
-        let finite = |t: &Tensor| t.floats().is_none_or(|y| y.iter().all(|y| y.is_finite()));
-        if !first.iter().all(finite) {
+        if !first.iter().all(Tensor::is_finite) {
             return Err(invalid(
                 "the network's outputs on random input are not finite; leave it out of the zoo",
             ));
@@ -111,9 +110,7 @@ impl<'a> Verifier<'a> {
         };
         let mut pairs = nodes.iter().zip(first.iter().zip(&second));
         let found = pairs.find(differs);
-        Ok(found.map_or("its outputs".into(), |(node, _)| {
-            format!("'{}' ({})", node.name(), node.op_type())
-        }))
+        Ok(found.map_or("its outputs".into(), |(node, _)| title(node)))
     }
 }
 

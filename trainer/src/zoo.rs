@@ -11,9 +11,10 @@ use std::{
 use dwf::layout::{DType, Layout};
 use rayon::prelude::*;
 use safetensors::{Dtype, tensor::TensorView};
+use serde::Serialize;
 
 use crate::{
-    checkpoint::{Checkpoint, EXTENSIONS, Signature, decode, encode},
+    checkpoint::{Checkpoint, EXTENSIONS, Integers, Signature, decode, encode},
     error::{Error, Result, Status, invalid, io},
     files::{self, Staging},
     network::{self, Network},
@@ -72,8 +73,14 @@ impl Zoo {
     }
 }
 
-/// Names, sizes and times of files.
-pub type Fingerprint = Vec<(String, u64, Option<SystemTime>)>;
+/// What tells a zoo from others and from itself after a change.
+#[derive(Serialize)]
+pub struct Fingerprint {
+    /// See [`Network::fingerprint`].
+    network: String,
+    /// Names, sizes and times.
+    files: Vec<(String, u64, Option<SystemTime>)>,
+}
 
 /// A folder of checkpoints that are alike, of which no weight has been read.
 pub struct Source {
@@ -124,20 +131,23 @@ impl Source {
         self.files.len()
     }
 
-    /// What tells these files from others and from themselves after a change: names, sizes, times.
+    /// Where the files lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What tells these files and their architecture from others.
     pub fn fingerprint(&self) -> Fingerprint {
-        let files = self.files.iter();
-        files
-            .map(|file| {
-                let about = fs::metadata(self.folder.join(file)).ok();
-                let size = about.as_ref().map_or(0, |about| about.len());
-                (
-                    file.clone(),
-                    size,
-                    about.and_then(|about| about.modified().ok()),
-                )
-            })
-            .collect()
+        let about = |file: &String| {
+            let about = fs::metadata(self.folder.join(file)).ok();
+            let size = about.as_ref().map_or(0, |about| about.len());
+            let time = about.and_then(|about| about.modified().ok());
+            (file.clone(), size, time)
+        };
+        Fingerprint {
+            network: self.network.fingerprint(),
+            files: self.files.iter().map(about).collect(),
+        }
     }
 
     /// Reads every network into `weights`, which has a row for each. `done` is called after each.
@@ -254,7 +264,7 @@ impl<'a> Writer<'a> {
     pub fn add(&mut self, network: &[f32]) -> Result<()> {
         let name = self.name(self.next);
         self.next += 1;
-        self.add_as(&name, network)
+        self.add_as(&name, network, Vec::new())
     }
 
     /// The file of the network of this number.
@@ -266,12 +276,12 @@ impl<'a> Writer<'a> {
         format!("net-{number:0digits$}", digits = self.digits)
     }
 
-    /// The same under a name of its own, without the extension.
+    /// The same under a name of its own, without the extension, and with tensors of `integers`.
     ///
     /// Errors: as [`Writer::add`].
-    pub fn add_as(&mut self, name: &str, network: &[f32]) -> Result<()> {
+    pub fn add_as(&mut self, name: &str, network: &[f32], integers: Vec<Integers>) -> Result<()> {
         let name = format!("{name}.safetensors");
-        let bytes = serialize(self.layout, network).map_err(|e| e.at(&name))?;
+        let bytes = serialize(self.layout, network, integers).map_err(|e| e.at(&name))?;
         self.staging.write(name, &bytes)
     }
 
@@ -290,7 +300,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn serialize(layout: &Layout, network: &[f32]) -> Result<Vec<u8>> {
+fn serialize(layout: &Layout, network: &[f32], integers: Vec<Integers>) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for spec in layout.tensors() {
         let values = &network[spec.range()];
@@ -304,18 +314,20 @@ fn serialize(layout: &Layout, network: &[f32]) -> Result<Vec<u8>> {
             );
             return Err(Error::new(Status::Diverged, what));
         }
-        tensors.push((spec, bytes));
+        let dtype = match spec.dtype {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::Bf16 => Dtype::BF16,
+        };
+        tensors.push((spec.name.clone(), dtype, spec.shape.clone(), bytes));
     }
+    let integers = integers.into_iter();
+    tensors.extend(integers.map(|tensor| (tensor.name, tensor.dtype, tensor.shape, tensor.bytes)));
     let views: HashMap<&str, TensorView<'_>> = tensors
         .iter()
-        .map(|(spec, bytes)| {
-            let dtype = match spec.dtype {
-                DType::F32 => Dtype::F32,
-                DType::F16 => Dtype::F16,
-                DType::Bf16 => Dtype::BF16,
-            };
-            let view = TensorView::new(dtype, spec.shape.clone(), bytes);
-            (spec.name.as_str(), view.expect("the layout gives its size"))
+        .map(|(name, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes);
+            (name.as_str(), view.expect("the shape gives its size"))
         })
         .collect();
     safetensors::serialize(views, None)

@@ -9,7 +9,10 @@ use std::{
 };
 
 use common::{TRAIN, assert_says, dwf};
-use dwf::{Model, SampleOptions, Sampler};
+use dwf::{
+    Model, SampleOptions, Sampler,
+    onnx::{ValueInfoProto, data_type},
+};
 use dwf_trainer::{
     align::Reference,
     groups::Groups,
@@ -17,6 +20,7 @@ use dwf_trainer::{
     work::Work,
     zoo::{Source, Writer, Zoo},
 };
+use prost::Message;
 
 /// Its standard output.
 fn succeeds(folder: &Path, arguments: &str) -> String {
@@ -427,16 +431,55 @@ fn a_zoo_is_aligned_into_another_folder() {
     }
     let measured = succeeds(at, "align zoo -o measured --data zoo/held-out.csv");
     assert_says(&measured, &["barrier", "points of accuracy"]);
+    // The same by an export of 7 rows at once, which the data's are no multiple of.
+    let mut fixed = before.network.model().clone();
+    let graph = fixed.graph.as_mut().unwrap();
+    graph.input = vec![ValueInfoProto::tensor(
+        "x",
+        data_type::FLOAT,
+        &[Ok(7), Ok(4)],
+    )];
+    graph.output = vec![ValueInfoProto::tensor(
+        "y",
+        data_type::FLOAT,
+        &[Ok(7), Ok(3)],
+    )];
+    fs::write(at.join("fixed.onnx"), fixed.encode_to_vec()).unwrap();
+    let by_sevens = "align zoo -o sevens --network fixed.onnx --data zoo/held-out.csv";
+    let by_sevens = succeeds(at, by_sevens);
+    let barrier = |said: &str| {
+        let line = said.lines().find(|line| line.contains("barrier"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(barrier(&by_sevens), barrier(&measured));
+    fs::remove_file(at.join("fixed.onnx")).unwrap();
     assert_says(
         &fails(at, "align zoo -o x --data none.csv", 1),
         &["none.csv"],
+    );
+    fs::write(at.join("zoo/narrow.csv"), "a,b,class\n1,2,0\n").unwrap();
+    assert_says(
+        &fails(at, "align zoo -o x --data zoo/narrow.csv", 1),
+        &["2 features", "do not fit"],
+    );
+    fs::write(at.join("zoo/classes.csv"), "a,b,c,d,class\n1,2,3,4,5\n").unwrap();
+    assert_says(
+        &fails(at, "align zoo -o x --data zoo/classes.csv", 1),
+        &["classes 0 to 5", "do not fit"],
     );
     // The same again: nothing is left over, and an occupied folder is refused.
     assert_says(
         &fails(at, "align zoo -o new-first", 1),
         &["new-first", "not empty"],
     );
-    let all = ["measured", "new-first", "new-mean", "new-medoid", "zoo"];
+    let all = [
+        "measured",
+        "new-first",
+        "new-mean",
+        "new-medoid",
+        "sevens",
+        "zoo",
+    ];
     assert_eq!(common::names(at), all);
 }
 

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::fs;
-
 use dwf_trainer::{
     align::{Reference, align},
     gauge::{Gauges, Kind},
@@ -13,7 +11,6 @@ use dwf_trainer::{
     verify::Verifier,
     zoo::Zoo,
 };
-use prost::Message;
 
 /// Largest difference of canonical weights, relative to the largest: they settle to 1e-5, and a
 /// weight takes part in a few families.
@@ -131,49 +128,4 @@ fn alignment_finds_planted_orders_scales_and_signs_together() {
         align(&mut zoo, &groups, Some(&gauges), Reference::First, None).unwrap();
         assert_near(zoo.weights.row(0), zoo.weights.row(1));
     }
-}
-
-/// An operator that tracing does not know, in the middle of a network that it knows.
-#[test]
-fn an_unknown_operator_fixes_what_it_touches_and_says_so() {
-    let mut model = common::exported("mlp").model().clone();
-    let graph = model.graph.as_mut().unwrap();
-    let relu = graph
-        .node
-        .iter_mut()
-        .find(|n| n.op_type() == "Relu")
-        .unwrap();
-    relu.op_type = Some("Atan".into());
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("network.onnx");
-    fs::write(&path, model.encode_to_vec()).unwrap();
-    let network = Network::read_alone(&path).unwrap();
-    let groups = Groups::find(&network).unwrap();
-    assert_eq!(groups.unknown().len(), 1);
-    assert!(
-        groups.unknown()[0].contains("Atan"),
-        "{:?}",
-        groups.unknown()
-    );
-    // The second hidden layer still moves, the first does not.
-    let moving = |name: &str, dim: usize| {
-        let tensors = network.layout().tensors().iter();
-        let (_, units) = tensors
-            .zip(groups.tensors())
-            .find(|(s, _)| s.name == name)
-            .unwrap();
-        units.dims[dim].is_some()
-    };
-    assert!(!moving("0.weight", 0) && !moving("2.weight", 1));
-    assert!(moving("2.weight", 0) && moving("4.weight", 1));
-    let table = groups.table(network.layout());
-    assert!(
-        table.contains("not understood") && table.contains("Atan"),
-        "{table}"
-    );
-    let weights = (0..3).flat_map(|seed| common::plausible_weights(network.layout(), seed));
-    let mut zoo = Zoo::made(network.clone(), weights.collect());
-    // Every network is verified in there.
-    let report = align(&mut zoo, &groups, None, Reference::First, None).unwrap();
-    assert!(report.reduction() > 0.0, "{report:?}");
 }

@@ -65,6 +65,14 @@ fn exports_of_pytorch_are_read() {
 }
 
 #[test]
+fn an_export_alone_says_which_tensors_are_weights() {
+    for name in EXPORTS {
+        let alone = Network::read_alone(&common::exported_path(name)).unwrap();
+        assert_eq!(alone.layout(), common::exported(name).layout(), "{name}");
+    }
+}
+
+#[test]
 fn an_mlp_computes_as_its_layers_do() {
     let (mlp, layout) = common::mlp(&[5, 7, 6, 3]);
     let tensors: Vec<Signature> = layout

@@ -247,6 +247,18 @@ fn a_graph_of_an_unsupported_opset() {
 }
 
 #[test]
+fn a_graph_that_onnx_runtime_does_not_load() {
+    refused(
+        |at| {
+            exports(at, "mlp", |model| {
+                model.graph.as_mut().unwrap().node[0].op_type = Some("Gemmm".into())
+            })
+        },
+        &["zoo/network.onnx'", "cannot load", "Gemmm"],
+    );
+}
+
+#[test]
 fn what_is_no_graph() {
     refused(
         |at| {
@@ -382,6 +394,10 @@ fn checkpoints_of_pytorch_are_aligned_however_they_were_saved() {
     for name in common::names(&at.join("new")) {
         let aligned = Checkpoint::open(&at.join("new").join(&name)).unwrap();
         assert_eq!(aligned.signatures(), original.signatures(), "{name}");
+        // PyTorch's strict loading asks for `num_batches_tracked`.
+        let integers = aligned.integers().unwrap();
+        assert_eq!(integers, original.integers().unwrap(), "{name}");
+        assert_eq!(integers[0].name, "norm.num_batches_tracked");
         for tensor in original.signatures() {
             let [mut a, mut b] = [0, 1].map(|_| vec![0.0; tensor.shape.iter().product()]);
             original.read(&tensor.name, &mut a).unwrap();

@@ -119,7 +119,9 @@ impl Tracer<'_> {
         Some(rest.reshape(&mut self.units, &shape, site))
     }
 
-    pub(super) fn concat(&mut self, inputs: &[Axes], axis: i64, site: u64) -> Option<Axes> {
+    /// Values laid behind each other. Equal `sites` say that what has no units in two of them is the
+    /// same.
+    pub(super) fn concat(&mut self, inputs: &[Axes], axis: i64, sites: &[u64]) -> Option<Axes> {
         let rank = inputs[0].rank();
         let dim = dimension(axis, rank)?;
         // Joints along the axis are laid behind each other, the others meet.
@@ -133,7 +135,7 @@ impl Tracer<'_> {
                 others
             })
             .collect();
-        let mut result = Axes::combine(&mut self.units, &others, site);
+        let mut result = Axes::combine(&mut self.units, &others, hash(sites));
         result.shape[dim] = inputs.iter().map(|axes| axes.shape[dim]).sum();
         let mut dims = vec![dim];
         for axes in inputs {
@@ -150,7 +152,7 @@ impl Tracer<'_> {
             return Some(result);
         }
         let mut slices: Vec<Vec<Node>> = Vec::new();
-        for (i, axes) in inputs.iter().enumerate() {
+        for (axes, site) in inputs.iter().zip(sites) {
             let joint = match axes.joints.iter().find(|joint| joint.dims.contains(&dim)) {
                 Some(joint) => joint.clone(),
                 None => {
@@ -158,7 +160,7 @@ impl Tracer<'_> {
                     let nodes = self.units.add(axes.shape[dim]);
                     for (place, node) in nodes.iter().enumerate() {
                         let place = if axes.fixed[dim] { place as u64 } else { 0 };
-                        self.units.mark(*node, hash(&[site, i as u64, place]));
+                        self.units.mark(*node, hash(&[*site, place]));
                     }
                     Joint {
                         dims: vec![dim],
@@ -212,9 +214,16 @@ impl Tracer<'_> {
                     joints,
                 }
             };
-            let parts = [padding(before), result.clone(), padding(after)];
-            let parts: Vec<Axes> = parts.into_iter().filter(|p| p.shape[dim] > 0).collect();
-            result = self.concat(&parts, *axis, hash(&[site, i as u64]))?;
+            // One number on both sides, so that its places are alike wherever they are.
+            let outside = hash(&[site, i as u64]);
+            let parts = [
+                (padding(before), outside),
+                (result.clone(), hash(&[outside, 0])),
+                (padding(after), outside),
+            ];
+            let (parts, sites): (Vec<Axes>, Vec<u64>) =
+                parts.into_iter().filter(|p| p.0.shape[dim] > 0).unzip();
+            result = self.concat(&parts, *axis, &sites)?;
         }
         Some(result)
     }
