@@ -188,8 +188,10 @@ miri:
 reproducible:
 	@.ci/check-reproducible
 
+# tests/c/load.c says why glibc is told so.
 load: $(BUILD)/load .ort/libonnxruntime.so
-	@$(BUILD)/load $(IRIS)/iris.onnx 32 1000000 600 10000 1
+	@GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072:glibc.malloc.tcache_count=0 \
+		$(BUILD)/load $(IRIS)/iris.onnx 32 1000000 600 10000 1
 
 lint:
 	@$(CARGO) fmt --all --check

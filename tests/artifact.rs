@@ -65,8 +65,8 @@ fn every_damage_is_named() {
 /// The same from bytes alone, which Miri can follow; it takes its time, and gets a few.
 #[test]
 fn damage_is_found_in_memory() {
-    let few = if cfg!(miri) { 9 } else { 1 };
-    for damage in damage::all().into_iter().step_by(few) {
+    let step = if cfg!(miri) { 23 } else { 1 };
+    for damage in damage::every(step) {
         let onnx = damage.artifact.onnx.encode_to_vec();
         let parsed = Description::parse(&onnx);
         let result = parsed.and_then(|parsed| parsed.basis(&damage.artifact.sidecar).map(drop));

@@ -1,18 +1,22 @@
 /* load ARTIFACT THREADS NETWORKS SECONDS OPENS GROWTH: a model shared by many threads with samplers of
  * their own, at least NETWORKS networks and SECONDS; before that, OPENS artifacts opened, sampled and
  * freed. Every network must be what one thread alone makes, and resident memory may grow by GROWTH
- * percent at most. Ends with a table. */
+ * percent at most. Prints memory over time and a table of latencies.
+ *
+ * `make load` tells glibc to give large blocks back to the system at once and to keep no small ones
+ * for each thread: what it keeps grows for as long as threads make samplers, and hides what would
+ * leak. */
 
-#ifdef __linux__
 #include <malloc.h>
-#endif
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "check.h"
 
-enum { SEEDS = 16, KINDS = 3, BUCKETS = 64 * 16, RENEW = 50 };
+enum { SEEDS = 16, KINDS = 3, BUCKETS = 64 * 16, RENEW = 20 };
+/* The load in parts, the first of which warms up, and the times that memory is read in each. */
+enum { PARTS = 10, READINGS = 6 };
 static const size_t COUNTS[KINDS] = {1, 8, 64};
 
 static const char *path;
@@ -20,12 +24,14 @@ static const dwf_model *shared;
 static size_t weights;
 static float *expected[SEEDS][KINDS];
 static uint64_t target;
-static double end_time;
+static double growth;
 
 /* What all threads have done so far. */
 static uint64_t networks, calls, samplers;
-static long ready;
-static double growth;
+
+/* Threads that see `pausing` meet the one that reads the memory, and meet it again when it has. */
+static int pausing, stopping;
+static pthread_barrier_t meeting;
 
 static double seconds(void)
 {
@@ -34,9 +40,16 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static void nap(void)
+static void sleep_for(double duration)
 {
-    nanosleep(&(struct timespec){0, 10000000}, NULL);
+    struct timespec time = {.tv_sec = (time_t)duration};
+    time.tv_nsec = (long)(1e9 * (duration - (double)time.tv_sec));
+    nanosleep(&time, NULL);
+}
+
+static void meet(void)
+{
+    pthread_barrier_wait(&meeting);
 }
 
 static double resident(void)
@@ -46,6 +59,13 @@ static double resident(void)
     CHECK(file && fscanf(file, "%*s %ld", &pages) == 1);
     fclose(file);
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1e6;
+}
+
+/* What has been allocated and not freed, by glibc's count: these programs run on glibc only. */
+static double allocated(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return (double)(info.uordblks + info.hblkhd) / 1e6;
 }
 
 /* Latencies in buckets 1/16 of an octave wide, from a nanosecond on. */
@@ -125,10 +145,11 @@ static void *work(void *user)
     dwf_sampler *sampler = one_thread(shared);
     for (size_t kind = 0; kind < KINDS; kind++)
         sample(sampler, 0, kind, found);
-    __atomic_fetch_add(&ready, 1, __ATOMIC_RELAXED);
-    for (uint64_t i = 0;; i++) {
-        if (__atomic_load_n(&networks, __ATOMIC_RELAXED) >= target && seconds() > end_time)
-            break;
+    for (uint64_t i = 0; !__atomic_load_n(&stopping, __ATOMIC_RELAXED); i++) {
+        if (__atomic_load_n(&pausing, __ATOMIC_RELAXED)) {
+            meet();
+            meet();
+        }
         if (i % RENEW == RENEW - 1) {
             dwf_sampler_free(sampler);
             sampler = one_thread(shared);
@@ -147,10 +168,9 @@ static void *work(void *user)
     return NULL;
 }
 
-/* But for a little where the percentage is less than the allocator's own grain. */
 static int flat(double before, double after)
 {
-    return after <= (1 + growth / 100) * before + 0.5;
+    return after <= (1 + growth / 100) * before;
 }
 
 static void open_and_free(long opens)
@@ -176,30 +196,51 @@ static void open_and_free(long opens)
     free(found);
 }
 
+/* A part of the load: what it has made so far and the memory meanwhile, while no thread is within a
+ * call. The mean of the resident memory. */
+static double part(double start, double duration)
+{
+    double mean = 0, least = HUGE_VAL, most = 0, in_use = 0;
+    for (int i = 0; i < READINGS; i++) {
+        sleep_for(duration / READINGS);
+        __atomic_store_n(&pausing, 1, __ATOMIC_RELAXED);
+        meet();
+        double now = resident();
+        mean += now / READINGS;
+        least = fmin(least, now);
+        most = fmax(most, now);
+        in_use += allocated() / READINGS;
+        __atomic_store_n(&pausing, 0, __ATOMIC_RELAXED);
+        meet();
+    }
+    printf("%7.0f %9llu %8llu %11.2f (%.2f to %.2f) %12.2f\n", seconds() - start,
+           (unsigned long long)networks, (unsigned long long)samplers, mean, least, most, in_use);
+    fflush(stdout);
+    return mean;
+}
+
 static void share(long threads, double duration)
 {
     pthread_t ids[256];
     latencies *all = calloc((size_t)threads * KINDS, sizeof *all);
     CHECK(all && threads <= 256);
-    double start = seconds(), before = 0;
-    end_time = start + duration;
+    CHECK(pthread_barrier_init(&meeting, NULL, (unsigned)threads + 1) == 0);
+    double start = seconds(), warm = 0, last = 0;
     for (long i = 0; i < threads; i++)
         CHECK(pthread_create(&ids[i], NULL, work, &all[i * KINDS]) == 0);
-    /* Two fifths of the way, and when every thread has used its sampler. */
-    while (seconds() < start + 0.4 * duration ||
-           __atomic_load_n(&ready, __ATOMIC_RELAXED) < threads ||
-           __atomic_load_n(&networks, __ATOMIC_RELAXED) < target / 5 * 2)
-        nap();
-    before = resident();
-    while (seconds() < end_time || __atomic_load_n(&networks, __ATOMIC_RELAXED) < target)
-        nap();
-    double after = resident();
+    printf("%ld threads\nseconds  networks samplers resident, MB (least to most) allocated, MB\n",
+           threads);
+    for (int i = 0; i < PARTS || __atomic_load_n(&networks, __ATOMIC_RELAXED) < target; i++) {
+        last = part(start, duration / PARTS);
+        if (i == 1)
+            warm = last;
+        CHECK(i < 1 || flat(warm, last));
+    }
+    __atomic_store_n(&stopping, 1, __ATOMIC_RELAXED);
     for (long i = 0; i < threads; i++)
         CHECK(pthread_join(ids[i], NULL) == 0);
-    printf("%ld threads, %.0f s: %llu networks in %llu calls, %llu samplers made; %.2f MB "
-           "resident, then %.2f\n",
-           threads, seconds() - start, (unsigned long long)networks, (unsigned long long)calls,
-           (unsigned long long)samplers, before, after);
+    printf("%llu networks in %llu calls; resident memory %+.2f %% since the second part\n",
+           (unsigned long long)networks, (unsigned long long)calls, 100 * (last / warm - 1));
     for (size_t kind = 0; kind < KINDS; kind++) {
         for (long i = 1; i < threads; i++)
             for (size_t j = 0; j < BUCKETS; j++)
@@ -208,18 +249,13 @@ static void share(long threads, double duration)
                quantile(&all[kind], 0.5), quantile(&all[kind], 0.99),
                quantile(&all[kind], 0.999));
     }
-    CHECK(flat(before, after));
+    CHECK(pthread_barrier_destroy(&meeting) == 0);
     free(all);
 }
 
 int main(int argc, char **argv)
 {
     CHECK(argc == 7);
-#ifdef __GLIBC__
-    /* A host's choice, and this one's: glibc otherwise keeps what a sampler leaves, up to 32 MB a
-     * block, in the heap of each thread, which grows for as long as samplers come and go there. */
-    CHECK(mallopt(M_MMAP_THRESHOLD, 128 * 1024) == 1);
-#endif
     growth = atof(argv[6]);
     path = argv[1];
     long threads = atol(argv[2]);
