@@ -24,8 +24,8 @@ BUILD := build
 DEMO := $(BUILD)/demo
 IRIS := examples/iris
 CARGO := cargo
-# One at a time: together, the tests' dependencies would change the features of burn's, and
-# build burn a second time.
+# One at a time: together, the tests' dependencies would change the features of the trainer's, and
+# build them a second time.
 PACKAGES := libdwf dwf-trainer
 CFLAGS := -std=c99 -O2 -Wall -Wextra
 # With the components miri and rust-src.

@@ -1,5 +1,6 @@
 //! AdamW over one flat parameter vector, in a single pass over memory.
 
+use pulp::Arch;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -46,19 +47,17 @@ impl AdamW {
         }
     }
 
-    /// One step along `gradient`, which comes in pieces that follow each other; `average`, the
-    /// exponential moving average of the parameters, follows. Returns the gradient's norm before
-    /// clipping.
+    /// One step along `gradient`; `average`, the exponential moving average of the parameters,
+    /// follows. Returns the gradient's norm before clipping.
     pub fn step(
         &mut self,
         parameters: &mut [f32],
-        gradient: &[impl AsRef<[f32]>],
+        gradient: &[f32],
         average: &mut [f32],
         step: Step,
     ) -> f32 {
         self.step += 1;
-        let gradient: Vec<&[f32]> = gradient.iter().map(AsRef::as_ref).collect();
-        let norm = norm(&gradient);
+        let norm = norm(gradient);
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
         let update = Update {
             shorten: if norm > step.clip {
@@ -71,21 +70,19 @@ impl AdamW {
             shrink: 1.0 - step.rate * step.weight_decay,
             average: step.average,
         };
-        let (first, second) = (&mut self.first[..], &mut self.second[..]);
-        let mut rest = [parameters, average, first, second];
-        let mut chunks = Vec::new();
-        for gradient in gradient.iter().flat_map(|piece| piece.chunks(CHUNK)) {
-            let places = rest.each_mut().map(|rest| {
-                let (chunk, after) = std::mem::take(rest).split_at_mut(gradient.len());
-                *rest = after;
-                chunk
-            });
-            chunks.push((gradient, places));
-        }
-        chunks
+        let places = (
+            parameters.par_chunks_mut(CHUNK),
+            average.par_chunks_mut(CHUNK),
+            self.first.par_chunks_mut(CHUNK),
+            self.second.par_chunks_mut(CHUNK),
+        );
+        (gradient.par_chunks(CHUNK), places.into_par_iter())
             .into_par_iter()
             .with_min_len(MIN_CHUNKS)
-            .for_each(|(gradient, places)| update.apply(gradient, places));
+            .for_each(|(gradient, (parameters, average, first, second))| {
+                let places = [parameters, average, first, second];
+                Arch::new().dispatch(|| update.apply(gradient, places));
+            });
         norm
     }
 }
@@ -101,6 +98,7 @@ struct Update {
 
 impl Update {
     /// To parameters, their average, first and second moments.
+    #[inline(always)]
     fn apply(&self, gradient: &[f32], places: [&mut [f32]; 4]) {
         let [parameters, average, first, second] = places;
         let values = parameters.iter_mut().zip(average).zip(gradient);
@@ -117,7 +115,7 @@ impl Update {
 }
 
 /// The Euclidean norm; its sums do not depend on the number of threads.
-fn norm(pieces: &[&[f32]]) -> f32 {
+fn norm(gradient: &[f32]) -> f32 {
     const LANES: usize = 16;
     let square = |chunk: &[f32]| -> f64 {
         let mut sums = [0f32; LANES];
@@ -128,14 +126,10 @@ fn norm(pieces: &[&[f32]]) -> f32 {
         }
         sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + f64::from(rest)
     };
-    let chunks: Vec<&[f32]> = pieces
-        .iter()
-        .flat_map(|piece| piece.chunks(CHUNK))
-        .collect();
-    let sums: Vec<f64> = chunks
-        .into_par_iter()
+    let sums: Vec<f64> = gradient
+        .par_chunks(CHUNK)
         .with_min_len(MIN_CHUNKS)
-        .map(square)
+        .map(|chunk| Arch::new().dispatch(|| square(chunk)))
         .collect();
     sums.iter().sum::<f64>().sqrt() as f32
 }
@@ -160,7 +154,7 @@ mod tests {
         let mut expected = [1.0f64, -2.0];
         let (mut m, mut v) = ([0.0f64; 2], [0.0f64; 2]);
         for (t, gradient) in GRADIENTS.iter().enumerate() {
-            let norm = adam.step(&mut p, &gradient.map(|g| vec![g]), &mut average, step);
+            let norm = adam.step(&mut p, gradient, &mut average, step);
             let length = gradient
                 .iter()
                 .map(|g| f64::from(*g).powi(2))

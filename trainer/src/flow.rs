@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Result, Status, invalid},
     path::{Batch, Latents, PathOptions, Target},
     random::Random,
-    velocity::{Device, Points, Shape, Velocity},
+    velocity::{Device, Gradient, Points, Shape, Velocity},
 };
 
 /// How to train.
@@ -175,21 +175,21 @@ const COLLAPSED: f64 = 0.1;
 const CHECK_STREAM: u64 = 1;
 const STEP_STREAMS: u64 = 1 << 40;
 
-/// For [`memory`]: copies of the weights, and layers of a batch kept for its gradient.
-const WEIGHT_COPIES: usize = 10;
-const KEPT_LAYERS: usize = 6;
+/// For [`memory`]: the weights, their gradient, moments, average, the average that is kept, and a
+/// state's bytes.
+const WEIGHT_COPIES: usize = 11;
 
 /// The width that is used by default: enough to pass a latent through twice over, in steps of 64.
 pub fn default_width(latent: usize) -> usize {
     (2 * latent).next_multiple_of(64).clamp(128, 1024)
 }
 
-/// Bytes that training takes at its peak, roughly: the weights with their gradients, moments,
-/// average and copies, and what the layers make of all `held_out` networks' draws at once.
+/// Bytes that training takes at its peak, roughly: what hangs on the weights, all that the layers
+/// make of a batch with its gradients, and of all `held_out` networks' draws at once.
 pub fn memory(shape: &Shape, batch: usize, held_out: usize) -> usize {
     let weights = WEIGHT_COPIES * shape.weight_count();
-    let rows = HELD_OUT_DRAWS * held_out + KEPT_LAYERS * batch;
-    size_of::<f32>() * (weights + rows * (4 * shape.latent + 4 * shape.width))
+    let rows = HELD_OUT_DRAWS * held_out + 2 * batch;
+    size_of::<f32>() * (weights + rows * (3 * shape.latent + shape.columns()))
 }
 
 /// Trains, from `state` if there is one of the same task and options. The same arguments give
@@ -210,21 +210,20 @@ pub fn train(
     let mut state = state.unwrap_or_else(|| State::new(task.start, held_out.loss(task.start)));
     let size = task.start.shape.latent;
     let every = options.steps.div_ceil(CHECKS).max(1);
+    let mut gradient = Gradient::new(task.start.shape, options.device);
     while state.step() < options.steps && !state.exhausted(options.keep) {
         let step = state.step() + 1;
         let stream = STEP_STREAMS + ((options.round as u64) << 32) + step as u64;
         let mut random = Random::new(options.seed, stream);
         let Batch { points, velocity } = Batch::draw(task.target, size, &options.path, &mut random);
-        let (loss, gradient) = state
-            .velocity
-            .loss_gradient(points, velocity, options.device);
+        let loss = gradient.loss(&state.velocity.weights, &points, &velocity);
         if !loss.is_finite() {
             return Err(Error::new(
                 Status::Diverged,
                 format!("training diverged: the loss is {loss} at step {step}; lower --rate"),
             ));
         }
-        state.advance(&gradient, options);
+        state.advance(&gradient.values, options);
         let checked = step.is_multiple_of(every) || step == options.steps;
         if checked {
             let check = Check {

@@ -1,18 +1,22 @@
-//! The velocity network v(x, t, condition), defined once for training in burn and for export as
-//! ONNX.
+//! The velocity network v(x, t, condition), defined once for training and for export as ONNX.
 //!
 //! The first layer is written as x Wx + (embedding Wt + b), which equals a layer over the
 //! concatenation of state and embedding, so that a time shared by a whole batch is embedded once.
 
+#[cfg(feature = "cuda")]
 mod burn;
+mod device;
+mod gelu;
 mod onnx;
+mod product;
+mod tape;
 
 use std::ops::Range;
 
 use dwf::condition::ConditionSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::burn::{Device, Evaluator, Points};
+pub use self::device::{Device, Evaluator, Gradient, Points};
 use crate::random::Random;
 
 /// Width of the embeddings of time and condition.
@@ -125,10 +129,19 @@ impl Shape {
 
     /// The tensors that make up the weights.
     pub fn tensors(&self) -> Vec<VelocityTensor> {
+        self.table().tensors
+    }
+
+    /// Columns of all that is computed on the way to v, and kept for the gradient.
+    pub fn columns(&self) -> usize {
+        self.table().columns
+    }
+
+    fn table(&self) -> Table {
         let mut table = Table::default();
         let condition = (self.condition > 0).then_some(self.condition);
         table.velocity(self, self.latent, 1, condition);
-        table.tensors
+        table
     }
 }
 
@@ -292,6 +305,8 @@ trait Ops {
 #[derive(Default)]
 struct Table {
     tensors: Vec<VelocityTensor>,
+    /// Of all values so far.
+    columns: usize,
 }
 
 impl Table {
@@ -305,6 +320,11 @@ impl Table {
             fill,
         });
     }
+
+    fn value(&mut self, columns: usize) -> usize {
+        self.columns += columns;
+        columns
+    }
 }
 
 impl Ops for Table {
@@ -314,30 +334,30 @@ impl Ops for Table {
         let [weight, bias] = start.fills(x);
         self.push(format!("{layer}.weight"), vec![x, outputs], weight);
         self.push(format!("{layer}.bias"), vec![outputs], bias);
-        outputs
+        self.value(outputs)
     }
 
     fn linear_plus(&mut self, x: usize, layer: &str, c: usize, start: Start) -> usize {
         let [weight, _] = start.fills(x);
         self.push(format!("{layer}.weight"), vec![x, c], weight);
-        c
+        self.value(c)
     }
 
     fn norm(&mut self, x: usize, layer: &str) -> usize {
         self.push(format!("{layer}.weight"), vec![x], Fill::Ones);
         self.push(format!("{layer}.bias"), vec![x], Fill::Zeros);
-        x
+        self.value(x)
     }
 
     fn gelu(&mut self, x: usize) -> usize {
-        x
+        self.value(x)
     }
 
     fn add(&mut self, a: usize, _: usize) -> usize {
-        a
+        self.value(a)
     }
 
     fn multiply(&mut self, a: usize, _: usize) -> usize {
-        a
+        self.value(a)
     }
 }

@@ -56,7 +56,7 @@ impl Classifier {
                 self.track(weights, &pass);
                 adamw.step(
                     &mut weights[..self.parameters],
-                    &[&gradient[..self.parameters]],
+                    &gradient[..self.parameters],
                     &mut unused_average,
                     Step {
                         rate: recipe.rate(step, steps),

@@ -78,7 +78,7 @@ impl State {
     }
 
     /// One step of the optimiser.
-    pub(super) fn advance(&mut self, gradient: &[Vec<f32>], options: &FlowOptions) {
+    pub(super) fn advance(&mut self, gradient: &[f32], options: &FlowOptions) {
         self.log.step += 1;
         let step = self.log.step as f32;
         let step = Step {

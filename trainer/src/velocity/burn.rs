@@ -1,113 +1,61 @@
-//! Velocity networks computed and differentiated by burn.
+//! Velocity networks computed and differentiated by burn, on an NVIDIA GPU.
 
 use std::{ops::Range, sync::Arc};
 
 use burn::tensor::{
-    AllocationProperty, Bytes, DType, Gradients, Tensor, TensorData, activation, module,
+    AllocationProperty, Bytes, DType, Device, Gradients, Tensor, TensorData, activation, module,
 };
 
-use super::{NORM_EPSILON, Ops, Shape, Start, Velocity, VelocityTensor};
-use crate::error::{Result, invalid};
+use super::{NORM_EPSILON, Ops, Points, Shape, Start, VelocityTensor};
 
-/// Where velocity networks are trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// The first NVIDIA GPU.
-    Cuda,
-}
-
-impl Device {
-    /// Errors: INVALID_ARGUMENT if this build cannot use it.
-    pub fn check(self) -> Result<()> {
-        match self {
-            Self::Cpu => Ok(()),
-            Self::Cuda if cfg!(feature = "cuda") => Ok(()),
-            Self::Cuda => Err(invalid(
-                "this dwf was built without CUDA; build it with \
-                 `cargo build --release -p dwf-trainer --features cuda`",
-            )),
-        }
-    }
-
-    fn burn(self) -> burn::tensor::Device {
-        match self {
-            #[cfg(feature = "cuda")]
-            Self::Cuda => burn::tensor::Device::cuda(0),
-            _ => burn::tensor::Device::flex(),
-        }
-    }
-}
-
-/// Points that a velocity is asked for, all row-major.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Points {
-    /// [batch, latent]
-    pub x: Vec<f32>,
-    /// [batch]
-    pub t: Vec<f32>,
-    /// [batch, condition]; empty for a network that takes none.
-    pub condition: Vec<f32>,
-}
-
-/// A network on a device, for many evaluations.
-pub struct Evaluator {
-    network: Network,
+/// A network on the GPU, for many evaluations.
+pub(super) struct Network {
+    network: Tensors,
     shape: Shape,
-    device: burn::tensor::Device,
+    device: Device,
 }
 
-impl Evaluator {
-    /// v at the points, [batch, latent].
-    pub fn evaluate(&mut self, points: Points) -> Vec<f32> {
-        to_vec(self.network.at(&self.shape, points, &self.device))
-    }
-}
-
-impl Velocity {
-    /// The network on a device.
-    pub fn evaluator(&self, device: Device) -> Evaluator {
-        let device = device.burn();
-        Evaluator {
-            network: Network::new(&self.shape, &Arc::new(self.weights.clone()), &device),
-            shape: self.shape,
+impl Network {
+    pub(super) fn new(shape: &Shape, weights: &[f32]) -> Self {
+        let device = gpu();
+        Self {
+            network: Tensors::new(shape, &Arc::new(weights.to_vec()), &device),
+            shape: *shape,
             device,
         }
     }
 
     /// v at the points, [batch, latent].
-    pub fn evaluate(&self, points: Points, device: Device) -> Vec<f32> {
-        self.evaluator(device).evaluate(points)
-    }
-
-    /// The mean squared difference of v at the points and `target` [batch, latent], and its
-    /// gradient by every weight, a vector a tensor. The weights stay as they are.
-    pub fn loss_gradient(
-        &mut self,
-        points: Points,
-        target: Vec<f32>,
-        device: Device,
-    ) -> (f32, Vec<Vec<f32>>) {
-        let device = device.burn().autodiff();
-        // Lent, not copied: at a hundred megabytes that would be a good part of the time.
-        let weights = Arc::new(std::mem::take(&mut self.weights));
-        let (loss, gradient) = {
-            let mut network = Network::new(&self.shape, &weights, &device);
-            let v = network.at(&self.shape, points, &device);
-            let difference = v - rows(target, self.shape.latent, &device);
-            let loss = (difference.clone() * difference).mean();
-            let gradients = loss.backward();
-            (loss.into_scalar(), network.take_gradient(gradients))
-        };
-        self.weights = Arc::try_unwrap(weights).unwrap_or_else(|shared| (*shared).clone());
-        (loss, gradient)
+    pub(super) fn evaluate(&mut self, points: Points) -> Vec<f32> {
+        to_vec(self.network.at(&self.shape, points, &self.device))
     }
 }
 
+/// The mean squared difference of v at the points and `target` [batch, latent]; `gradient` becomes
+/// its gradient by every weight.
+pub(super) fn loss_gradient(
+    shape: &Shape,
+    weights: &[f32],
+    points: &Points,
+    target: &[f32],
+    gradient: &mut [f32],
+) -> f32 {
+    let device = gpu().autodiff();
+    let mut network = Tensors::new(shape, &Arc::new(weights.to_vec()), &device);
+    let v = network.at(shape, points.clone(), &device);
+    let difference = v - rows(target.to_vec(), shape.latent, &device);
+    let loss = (difference.clone() * difference).mean();
+    let gradients = loss.backward();
+    network.take_gradient(gradients, gradient);
+    loss.into_scalar()
+}
+
+fn gpu() -> Device {
+    Device::cuda(0)
+}
+
 /// A network as burn tensors.
-struct Network {
+struct Tensors {
     tensors: Vec<VelocityTensor>,
     leaves: Vec<Leaf>,
     /// The next one to be used: networks use their tensors in order.
@@ -131,9 +79,9 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-impl Network {
+impl Tensors {
     /// On an autodiff device the weights' gradients are kept.
-    fn new(shape: &Shape, weights: &Arc<Vec<f32>>, device: &burn::tensor::Device) -> Self {
+    fn new(shape: &Shape, weights: &Arc<Vec<f32>>, device: &Device) -> Self {
         let tensors = shape.tensors();
         let leaf = |tensor: &VelocityTensor| {
             let bytes = bytes::Bytes::from_owner(Shared {
@@ -155,7 +103,7 @@ impl Network {
         }
     }
 
-    fn at(&mut self, shape: &Shape, points: Points, device: &burn::tensor::Device) -> Tensor<2> {
+    fn at(&mut self, shape: &Shape, points: Points, device: &Device) -> Tensor<2> {
         self.next = 0;
         let condition =
             (shape.condition > 0).then(|| rows(points.condition, shape.condition, device));
@@ -185,19 +133,18 @@ impl Network {
     }
 
     /// Moves the weights' gradients out, in the weights' order.
-    fn take_gradient(self, mut gradients: Gradients) -> Vec<Vec<f32>> {
-        let take = |leaf: Leaf| match leaf {
-            Leaf::Matrix(leaf) => leaf.grad_remove(&mut gradients).map(to_vec),
-            Leaf::Vector(leaf) => leaf.grad_remove(&mut gradients).map(to_vec),
-        };
-        let gradient = self.leaves.into_iter().map(take);
-        gradient
-            .collect::<Option<_>>()
-            .expect("every weight matters")
+    fn take_gradient(self, mut gradients: Gradients, to: &mut [f32]) {
+        for (leaf, tensor) in self.leaves.into_iter().zip(&self.tensors) {
+            let values: Option<Vec<f32>> = match leaf {
+                Leaf::Matrix(leaf) => leaf.grad_remove(&mut gradients).map(to_vec),
+                Leaf::Vector(leaf) => leaf.grad_remove(&mut gradients).map(to_vec),
+            };
+            to[tensor.range.clone()].copy_from_slice(&values.expect("every weight matters"));
+        }
     }
 }
 
-impl Ops for Network {
+impl Ops for Tensors {
     type Value = Tensor<2>;
 
     fn linear(&mut self, x: Tensor<2>, layer: &str, _: usize, _: Start) -> Tensor<2> {
@@ -236,7 +183,7 @@ fn tracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     }
 }
 
-fn rows(values: Vec<f32>, columns: usize, device: &burn::tensor::Device) -> Tensor<2> {
+fn rows(values: Vec<f32>, columns: usize, device: &Device) -> Tensor<2> {
     let shape = [values.len() / columns, columns];
     Tensor::from_data(TensorData::new(values, shape), device)
 }
