@@ -68,6 +68,12 @@ pub enum Distribution {
 }
 
 impl Source {
+    /// Standard normals.
+    pub const STANDARD: Self = Self {
+        distribution: Distribution::Normal,
+        std: 1.0,
+    };
+
     /// Fills `noise` with where network `index` of `seed` starts.
     pub fn fill(&self, seed: u64, index: u64, noise: &mut [f32]) {
         match self.distribution {

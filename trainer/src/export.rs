@@ -14,7 +14,7 @@ use dwf::{
     artifact::Description,
     condition::Condition,
     layout::Layout,
-    metadata::{DefaultSolver, Distribution, Metadata, Source, basis_tensor},
+    metadata::{DefaultSolver, Metadata, Source, basis_tensor},
     onnx::{LOCATION_EXTERNAL, ModelProto, StringStringEntryProto, TensorProto, data_type},
 };
 use half::f16;
@@ -44,8 +44,8 @@ pub const WHOLE: ModelOptions = ModelOptions {
 pub struct About {
     /// The target network's tensors.
     pub layout: Layout,
-    /// Standard deviation of the noise that trajectories start from.
-    pub source_std: f64,
+    /// The noise that trajectories start from.
+    pub source: Source,
     /// What its conditions are, if it takes any.
     pub condition: Option<Condition>,
     /// The default solver.
@@ -181,10 +181,7 @@ fn encode(
     let metadata = Metadata {
         layout: about.layout.clone(),
         basis: basis.kind(),
-        source: Source {
-            distribution: Distribution::Normal,
-            std: about.source_std,
-        },
+        source: about.source,
         condition: about.condition.clone(),
         solver: about.solver,
         sidecar_sha256: sidecar.sha256.clone(),

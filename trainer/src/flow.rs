@@ -287,7 +287,7 @@ pub fn carry(
 /// Errors: those of the integration.
 pub fn sample(velocity: &Velocity, zoo: &Latents, options: &FlowOptions) -> Result<Vec<f32>> {
     let noise = Random::new(options.seed, CHECK_STREAM)
-        .normal(CHECK_NETWORKS * zoo.size, options.path.source_std);
+        .noise(CHECK_NETWORKS * zoo.size, options.path.source);
     let conditions: Vec<f32> = match &zoo.conditions {
         Some(known) => (0..CHECK_NETWORKS)
             .flat_map(|i| known.row(i % zoo.count()))
@@ -295,9 +295,8 @@ pub fn sample(velocity: &Velocity, zoo: &Latents, options: &FlowOptions) -> Resu
             .collect(),
         None => Vec::new(),
     };
-    let grid = grid(options.path.source_std);
-    let solver = Solver::fixed(Method::Midpoint, 16, grid);
-    let std = options.path.source_std;
+    let std = options.path.source.std;
+    let solver = Solver::fixed(Method::Midpoint, 16, grid(std));
     carry(velocity, noise, &conditions, &solver, std, options.device)
 }
 
@@ -319,9 +318,9 @@ struct HeldOut {
 impl HeldOut {
     fn new(latents: &Latents, options: &FlowOptions) -> Self {
         let mut random = Random::new(options.seed, CHECK_STREAM);
-        let std = options.path.source_std;
-        let batch =
-            (latents.count() > 0).then(|| Batch::check(latents, HELD_OUT_DRAWS, std, &mut random));
+        let source = options.path.source;
+        let batch = (latents.count() > 0)
+            .then(|| Batch::check(latents, HELD_OUT_DRAWS, source, &mut random));
         Self {
             batch,
             device: options.device,

@@ -8,6 +8,7 @@
 //! continuous conditions, being the zoo's coordinates too, are mixed about their mean as the latents
 //! are.
 
+use dwf::metadata::Source;
 use serde::Serialize;
 
 use crate::{assignment, condition::Conditions, mixing::Mixing, random::Random, velocity::Points};
@@ -112,8 +113,8 @@ pub struct PathOptions {
     pub time: TimeDistribution,
     /// The pairs.
     pub coupling: Coupling,
-    /// Standard deviation of the noise.
-    pub source_std: f64,
+    /// The noise.
+    pub source: Source,
     /// The end points.
     pub mixing: Mixing,
     /// How often a condition is left out, so that the flow also learns to do without.
@@ -155,7 +156,7 @@ impl Batch {
     }
 
     /// Every latent as it is, `draws` times, at uniform times.
-    pub fn check(latents: &Latents, draws: usize, source_std: f64, random: &mut Random) -> Self {
+    pub fn check(latents: &Latents, draws: usize, source: Source, random: &mut Random) -> Self {
         let ends = latents.values.repeat(draws);
         let conditions = match &latents.conditions {
             Some(conditions) => conditions.rows.repeat(draws),
@@ -164,7 +165,7 @@ impl Batch {
         let t = (0..ends.len() / latents.size)
             .map(|_| random.uniform())
             .collect();
-        let noise = random.normal(ends.len(), source_std);
+        let noise = random.noise(ends.len(), source);
         Self::between(noise, ends, t, conditions)
     }
 
@@ -244,7 +245,7 @@ fn mixtures(latents: &Latents, options: &PathOptions, random: &mut Random) -> En
         }
     }
     Ends {
-        noise: random.normal(ends.len(), options.source_std),
+        noise: random.noise(ends.len(), options.source),
         ends,
         conditions,
     }
@@ -352,7 +353,7 @@ mod tests {
             batch: 50,
             time: TimeDistribution::Uniform,
             coupling: Coupling::Independent,
-            source_std: 1.0,
+            source: Source::STANDARD,
             mixing: Mixing {
                 networks: 4,
                 radius: 0.8,
@@ -381,7 +382,7 @@ mod tests {
             batch: 200,
             time: TimeDistribution::Uniform,
             coupling: Coupling::Independent,
-            source_std: 1.0,
+            source: Source::STANDARD,
             mixing: Mixing {
                 networks: 3,
                 ..Mixing::PAIRS

@@ -1,5 +1,6 @@
 //! Seeded random numbers: everything the trainer draws comes from here.
 
+use dwf::metadata::{Distribution, Source};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -72,6 +73,17 @@ impl Random {
             values.iter_mut().for_each(|value| *value *= std as f32);
         }
         values
+    }
+
+    /// Noise of this source.
+    pub fn noise(&mut self, count: usize, source: Source) -> Vec<f32> {
+        match source.distribution {
+            Distribution::Normal => self.normal(count, source.std),
+            Distribution::Uniform => {
+                let bound = (source.std * 3f64.sqrt()) as f32;
+                (0..count).map(|_| self.symmetric(bound)).collect()
+            }
+        }
     }
 
     /// A uniform permutation of the items, in place (Fisher-Yates).

@@ -35,8 +35,8 @@ pub fn pairs(
     let mut random = Random::new(options.seed, STREAM + ((options.round as u64) << 8));
     let mut pairs = Pairs::default();
     for batch in 0..batches(zoo.size) {
-        let std = options.path.source_std;
-        let noise = random.normal(BATCH * zoo.size, std);
+        let source = options.path.source;
+        let noise = random.noise(BATCH * zoo.size, source);
         let mut conditions = Vec::new();
         if let Some(known) = &zoo.conditions {
             for i in batch * BATCH..(batch + 1) * BATCH {
@@ -52,7 +52,7 @@ pub fn pairs(
             noise.clone(),
             &conditions,
             solver,
-            std,
+            source.std,
             options.device,
         )?;
         pairs.noise.extend(noise);

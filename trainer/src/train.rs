@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dwf::{Model, SampleOptions, Sampler, metadata::hex, runtime::Runtime};
+use dwf::{Model, SampleOptions, Sampler, metadata::{self, hex}, runtime::Runtime};
 use serde_json::json;
 
 use crate::{
@@ -102,7 +102,7 @@ impl Default for TrainOptions {
                     batch: 64,
                     time: TimeDistribution::Uniform,
                     coupling: Coupling::Independent,
-                    source_std: 1.0,
+                    source: metadata::Source::STANDARD,
                     mixing: Mixing::PAIRS,
                     condition_dropout: 0.1,
                 },
@@ -236,7 +236,7 @@ fn learn(
         output,
         about: About {
             layout: latents.coordinates.layout.clone(),
-            source_std: options.flow.path.source_std,
+            source: options.flow.path.source,
             condition: inputs.conditions.as_ref().map(Conditions::describe),
             solver: solver::unmeasured(),
             provenance: provenance(inputs, &parts, &options, &latents),

@@ -11,6 +11,7 @@ use std::{
 use common::{TRAIN, assert_says, dwf};
 use dwf::{
     Model, SampleOptions, Sampler,
+    metadata::{Distribution, Source},
     onnx::{ValueInfoProto, data_type},
 };
 use dwf_trainer::{
@@ -18,7 +19,7 @@ use dwf_trainer::{
     groups::Groups,
     memory,
     work::Work,
-    zoo::{Source, Writer, Zoo},
+    zoo::{self, Writer, Zoo},
 };
 use prost::Message;
 
@@ -185,6 +186,24 @@ fn a_seed_gives_the_same_bytes_and_a_linear_basis_works() {
     succeeds(at, "zoo iris -o zoo2 --count 12 --seed 4");
     let read = |folder| Zoo::read(&at.join(folder)).unwrap();
     assert_eq!(read("zoo").weights[..], read("zoo2").weights[..]);
+}
+
+#[test]
+fn trajectories_may_start_from_uniform_noise() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (_, layout) = common::mlp(&[4, 8, 3]);
+    common::write_zoo(&at.join("zoo"), &layout, 12);
+    let train = "train zoo -o flow.onnx --steps 20 --width 64 --source uniform --source-std 0.7";
+    succeeds(at, train);
+    let model = Model::open(at.join("flow.onnx"), &Default::default()).unwrap();
+    let source = Source {
+        distribution: Distribution::Uniform,
+        std: 0.7,
+    };
+    assert_eq!(model.metadata().source, source);
+    assert_says(&succeeds(at, "inspect flow.onnx"), &["Uniform, std 0.7"]);
+    succeeds(at, "generate flow.onnx -n 2 -o new");
 }
 
 #[test]
@@ -541,7 +560,7 @@ fn an_interrupted_alignment_goes_on() {
     succeeds(at, "zoo iris -o zoo --count 8");
     succeeds(at, "align zoo -o whole");
     // What an earlier process finished lies in the work folder: here one network, upside down.
-    let source = Source::open(&at.join("zoo"), None, 8).unwrap();
+    let source = zoo::Source::open(&at.join("zoo"), None, 8).unwrap();
     let groups = Groups::find(&source.network).unwrap();
     let key = (
         source.fingerprint(),

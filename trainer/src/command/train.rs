@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use dwf::metadata::{Distribution, Source};
 use dwf_trainer::{
     adamw::Step,
     components::Precision,
@@ -131,8 +132,11 @@ struct Training {
     /// Which noise goes to which network of a batch
     #[arg(long, value_enum, default_value_t = CouplingName::Independent)]
     coupling: CouplingName,
-    /// Standard deviation of the Gaussian noise that trajectories start from. 1 is that of the
-    /// whitened latents; the paper's 0.01 learns the zoo by heart
+    /// Kind of the noise that trajectories start from; uniform noise has no tails
+    #[arg(long, value_enum, default_value_t = SourceName::Normal)]
+    source: SourceName,
+    /// Its standard deviation. 1 is that of the whitened latents; the paper's 0.01 learns the zoo by
+    /// heart
     #[arg(long, default_value_t = 1.0)]
     source_std: f64,
     /// How often a condition is left out, so that the flow learns to do without and can be
@@ -197,6 +201,14 @@ enum TimeName {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum SourceName {
+    /// Gaussian
+    Normal,
+    /// Between plus and minus its standard deviation times the root of 3
+    Uniform,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum CouplingName {
     /// Any to any
     Independent,
@@ -250,6 +262,7 @@ impl Args {
             mix,
             time,
             coupling,
+            source,
             source_std,
             condition_dropout,
             keep,
@@ -278,7 +291,13 @@ impl Args {
                         CouplingName::Independent => Coupling::Independent,
                         CouplingName::Ot => Coupling::Ot,
                     },
-                    source_std,
+                    source: Source {
+                        distribution: match source {
+                            SourceName::Normal => Distribution::Normal,
+                            SourceName::Uniform => Distribution::Uniform,
+                        },
+                        std: source_std,
+                    },
                     mixing: Mixing::PAIRS,
                     condition_dropout,
                 },

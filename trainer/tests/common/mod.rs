@@ -13,6 +13,7 @@ use std::{
 
 use dwf::{
     layout::{DType, Layout},
+    metadata::Source,
     onnx::{ModelProto, data_type},
 };
 use dwf_trainer::{
@@ -64,7 +65,7 @@ pub(crate) fn write_zoo(folder: &Path, layout: &Layout, count: usize) {
 pub(crate) fn about(layout: &Layout) -> About {
     About {
         layout: layout.clone(),
-        source_std: 1.0,
+        source: Source::STANDARD,
         condition: None,
         solver: solver::unmeasured(),
         provenance: BTreeMap::from([("tool".into(), "test".into())]),
