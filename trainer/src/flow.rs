@@ -356,7 +356,7 @@ pub fn check(options: &FlowOptions) -> Result<()> {
         (options.steps > 0, "steps: give at least one"),
         (options.path.batch > 1, "batch: give at least two"),
         (
-            positive(options.path.source_std),
+            positive(options.path.source.std),
             "source std: give a positive number",
         ),
         (

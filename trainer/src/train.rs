@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dwf::{Model, SampleOptions, Sampler, metadata::{self, hex}, runtime::Runtime};
+use dwf::{
+    Model, SampleOptions, Sampler,
+    metadata::{self, hex},
+    runtime::Runtime,
+};
 use serde_json::json;
 
 use crate::{
