@@ -175,9 +175,9 @@ const COLLAPSED: f64 = 0.1;
 const CHECK_STREAM: u64 = 1;
 const STEP_STREAMS: u64 = 1 << 40;
 
-/// For [`memory`]: the weights, their gradient, moments, average, the average that is kept, and a
-/// state's bytes.
-const WEIGHT_COPIES: usize = 11;
+/// For [`memory`]: the weights, their gradient in two halves, moments, average, the average that is
+/// kept, and a state's bytes.
+const WEIGHT_COPIES: usize = 12;
 
 /// The width that is used by default: enough to pass a latent through twice over, in steps of 64.
 pub fn default_width(latent: usize) -> usize {

@@ -183,11 +183,12 @@ fn shapes(latent: usize, width: usize) -> Vec<Shape> {
     both.concat()
 }
 
-fn points(shape: &Shape) -> Points {
+fn points(shape: &Shape, rounds: usize) -> Points {
+    let t = TIMES.repeat(rounds);
     Points {
-        x: common::normals(shape.latent * TIMES.len(), 5),
-        t: TIMES.to_vec(),
-        condition: common::normals(shape.condition * TIMES.len(), 7),
+        x: common::normals(shape.latent * t.len(), 5),
+        condition: common::normals(shape.condition * t.len(), 7),
+        t,
     }
 }
 
@@ -195,7 +196,7 @@ fn points(shape: &Shape) -> Points {
 fn networks_compute_the_formulas() {
     for shape in shapes(7, 24) {
         let velocity = velocity(shape);
-        let points = points(&shape);
+        let points = points(&shape, 1);
         let expected = Reference(&velocity).evaluate(&points);
         let found = velocity.evaluate(points, Device::Cpu);
         assert_eq!(found.len(), expected.len());
@@ -209,10 +210,14 @@ fn networks_compute_the_formulas() {
 
 #[test]
 fn gradients_are_those_of_the_formulas() {
-    for shape in shapes(3, 8) {
+    // 6 rows on one thread, 54 on two.
+    let cases = shapes(3, 8)
+        .into_iter()
+        .flat_map(|shape| [(shape, 1), (shape, 9)]);
+    for (shape, rounds) in cases {
         let mut velocity = velocity(shape);
-        let points = points(&shape);
-        let target = common::normals(3 * TIMES.len(), 6);
+        let points = points(&shape, rounds);
+        let target = common::normals(3 * points.t.len(), 6);
         let loss = |velocity: &Velocity| {
             let v = Reference(velocity).evaluate(&points);
             let squares = v
@@ -258,7 +263,7 @@ fn gradients_are_those_of_the_formulas() {
 fn an_untrained_flow_stands_still_and_seeds_differ() {
     for shape in shapes(5, 16) {
         let untrained = Velocity::untrained(shape, 1);
-        let v = untrained.evaluate(points(&shape), Device::Cpu);
+        let v = untrained.evaluate(points(&shape, 1), Device::Cpu);
         assert!(v.iter().all(|v| *v == 0.0));
         assert_eq!(untrained, Velocity::untrained(shape, 1));
         assert_ne!(untrained, Velocity::untrained(shape, 2));

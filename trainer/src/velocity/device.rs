@@ -1,5 +1,9 @@
 //! Where velocity networks are computed and differentiated.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 #[cfg(feature = "cuda")]
 use super::burn;
 use super::{Shape, Velocity, VelocityTensor, tape::Tape};
@@ -38,6 +42,19 @@ pub struct Points {
     pub t: Vec<f32>,
     /// [batch, condition]; empty for a network that takes none.
     pub condition: Vec<f32>,
+}
+
+impl Points {
+    fn rows(&self, rows: Range<usize>, shape: &Shape) -> Self {
+        let take = |values: &[f32], columns: usize| {
+            values[rows.start * columns..rows.end * columns].to_vec()
+        };
+        Self {
+            x: take(&self.x, shape.latent),
+            t: take(&self.t, 1),
+            condition: take(&self.condition, shape.condition),
+        }
+    }
 }
 
 /// A network on a device, for many evaluations.
@@ -95,9 +112,23 @@ pub struct Gradient {
     shape: Shape,
     tensors: Vec<VelocityTensor>,
     device: Device,
+    halves: [Half; 2],
+    /// The second half's gradient.
+    second: Vec<f32>,
+}
+
+/// What half a batch left, on a thread of its own: cheaper than threads that meet at every layer.
+#[derive(Default)]
+struct Half {
     tape: Tape,
+    /// Of the loss by v.
     difference: Vec<f32>,
 }
+
+/// Rows that are worth two threads. Where a batch is cut does not depend on how many there are.
+const TWO_HALVES: usize = 40;
+/// Weights whose gradients are added at a time.
+const CHUNK: usize = 1 << 15;
 
 impl Gradient {
     /// For networks of this shape.
@@ -107,8 +138,8 @@ impl Gradient {
             tensors: shape.tensors(),
             shape,
             device,
-            tape: Tape::default(),
-            difference: Vec::new(),
+            halves: Default::default(),
+            second: Vec::new(),
         }
     }
 
@@ -124,24 +155,40 @@ impl Gradient {
     }
 
     fn loss_on_tape(&mut self, weights: &[f32], points: &Points, target: &[f32]) -> f32 {
-        let Self {
-            values,
-            shape,
-            tensors,
-            tape,
-            difference,
-            ..
-        } = self;
-        let v = tape.forward(shape, tensors, weights, points);
+        let (shape, tensors, rows) = (&self.shape, &self.tensors, points.t.len());
         let count = target.len() as f32;
-        let mut loss = 0f64;
-        difference.clear();
-        difference.extend(v.iter().zip(target).map(|(v, target)| {
-            let difference = v - target;
-            loss += f64::from(difference * difference);
-            difference * 2.0 / count
-        }));
-        tape.backward(weights, difference, values);
+        let half = |half: &mut Half, rows: Range<usize>, gradient: &mut [f32]| {
+            let target = &target[rows.start * shape.latent..rows.end * shape.latent];
+            let points = points.rows(rows, shape);
+            let v = half.tape.forward(shape, tensors, weights, &points);
+            let mut loss = 0f64;
+            half.difference.clear();
+            half.difference
+                .extend(v.iter().zip(target).map(|(v, target)| {
+                    let difference = v - target;
+                    loss += f64::from(difference * difference);
+                    difference * 2.0 / count
+                }));
+            half.tape.backward(weights, &half.difference, gradient);
+            loss
+        };
+        let [first, second] = &mut self.halves;
+        let values = &mut self.values;
+        let loss = if rows < TWO_HALVES {
+            half(first, 0..rows, values)
+        } else {
+            self.second.resize(values.len(), 0.0);
+            let losses = rayon::join(
+                || half(first, 0..rows / 2, values),
+                || half(second, rows / 2..rows, &mut self.second),
+            );
+            let seconds = self.second.par_chunks(CHUNK);
+            values
+                .par_chunks_mut(CHUNK)
+                .zip(seconds)
+                .for_each(|(to, values)| to.iter_mut().zip(values).for_each(|(to, x)| *to += x));
+            losses.0 + losses.1
+        };
         (loss / target.len() as f64) as f32
     }
 }

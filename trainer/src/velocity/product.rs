@@ -15,6 +15,9 @@ const PANEL: usize = 1024;
 /// Elements of the large matrix that a task takes, so that a task is worth waking a thread for.
 const TASK: usize = 1 << 18;
 const LANES: usize = 32;
+/// Multiplications up to which a product is one thread's: threads that meet cost tens of
+/// microseconds.
+const SMALL: usize = 1 << 25;
 
 /// Sizes of y [rows, outputs] = x [rows, inputs] w [inputs, outputs].
 #[derive(Clone, Copy)]
@@ -160,7 +163,11 @@ fn multiply([m, n, k]: [usize; 3], a: Matrix, b: Matrix, to: &mut [f32], add: bo
             false,
             false,
             false,
-            Parallelism::Rayon(0),
+            if m * n * k < SMALL {
+                Parallelism::None
+            } else {
+                Parallelism::Rayon(0)
+            },
         );
     }
 }
