@@ -47,9 +47,8 @@ demo-spawn: $(BUILD)/spawn
 
 demo-train: demo-spawn
 	@echo
-	@echo "2. Now the whole way, from training a zoo: builds the trainer (the first time takes 6 to"
-	@echo "   10 minutes on 2 cores, most of it the deep-learning library burn), then trains 100"
-	@echo "   networks and a flow over their weights (under 4 minutes)."
+	@echo "2. Now the whole way, from training a zoo: builds the trainer (the first time takes some"
+	@echo "   5 minutes on 2 cores), then trains 100 networks and a flow over their weights (a minute)."
 	@echo
 	@$(CARGO) build --release -p dwf-trainer
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
