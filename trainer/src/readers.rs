@@ -1,5 +1,5 @@
 //! What reads checkpoints and traces networks: a second root beside `lib.rs`, for the fuzzers, which
-//! do without burn (`fuzz/trainer`).
+//! do without the rest (`fuzz/trainer`).
 
 #![allow(dead_code, reason = "the trainer uses more of them")]
 

@@ -407,7 +407,7 @@ fn units_that_cannot_be_permuted_after_all_stay() {
 }
 
 /// MLPs of random depth and widths, for properties that hold for all. (proptest would change the
-/// features of burn's dependencies, and build burn a second time.)
+/// features of the trainer's dependencies, and build them a second time.)
 fn random_mlps() -> impl Iterator<Item = (Network, u64)> {
     (0..32).map(|seed| {
         let mut random = Random::new(seed, 9);
