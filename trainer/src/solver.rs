@@ -16,7 +16,7 @@ const STD_TOLERANCE: f64 = 0.02;
 /// Networks that errors are measured on, and their seed, which no report uses.
 const NETWORKS: usize = 32;
 const SEED: u64 = 0x736f_6c76_6572;
-const STEPS: [usize; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
+const STEPS: [usize; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 64];
 
 /// A default solver and what it was measured to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
