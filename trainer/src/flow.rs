@@ -92,18 +92,25 @@ impl Quality {
     const STD_RATIO: std::ops::RangeInclusive<f64> = 0.75..=1.15;
     const MOST_NEAR_COPIES: f64 = 0.05;
 
-    /// Whether these samples are better: first those that are spread and new enough, then by
-    /// what their shortfall exceeds 0.2 % by, in steps of as much, then by the share of novel and
-    /// good ones.
+    /// Whether these samples are better: first by what they lack in spread or have too many near
+    /// copies, then by what their shortfall exceeds 0.2 % by, in steps of as much, then by the share
+    /// of novel and good ones.
     pub fn better(&self, other: &Self) -> bool {
         self.rank() < other.rank()
     }
 
-    fn rank(&self) -> (bool, i64, f64) {
-        let sound =
-            Self::STD_RATIO.contains(&self.std_ratio) && self.near_copies <= Self::MOST_NEAR_COPIES;
+    fn rank(&self) -> (f64, i64, f64) {
         let shortfall = self.shortfall.unwrap_or(0.0) / Self::SHORTFALL_STEP;
-        (!sound, shortfall as i64, -self.novel_and_good)
+        (self.unsound(), shortfall as i64, -self.novel_and_good)
+    }
+
+    /// How far the spread and the near copies are out of bounds.
+    fn unsound(&self) -> f64 {
+        let nearest = self
+            .std_ratio
+            .clamp(*Self::STD_RATIO.start(), *Self::STD_RATIO.end());
+        let copies = (self.near_copies - Self::MOST_NEAR_COPIES).max(0.0);
+        (self.std_ratio - nearest).abs() + copies
     }
 }
 
