@@ -2,14 +2,11 @@
 //! them are (Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML
 //! 2020, arXiv 1912.05671).
 
-use dwf::onnx::data_type;
-
 use crate::{
-    dataset::Dataset,
+    dataset::{Batches, Dataset},
     error::{Result, invalid},
     evaluator::Evaluator,
     network::Network,
-    tensor::Tensor,
     zoo::Zoo,
 };
 
@@ -17,8 +14,6 @@ use crate::{
 const LINES: usize = 5;
 /// Places on each line.
 const PLACES: [f32; 3] = [0.25, 0.5, 0.75];
-/// Rows that are run at once.
-const BATCH: usize = 256;
 
 /// Barriers on data: the worst place's shortfall against the ends, the mean over the lines.
 /// Running statistics are interpolated like parameters, not taken anew.
@@ -30,48 +25,35 @@ pub struct Barrier {
     pub accuracy: f64,
 }
 
-/// Whether data fit a network: one input of floats [batch, ..] with as many features as the rows
-/// have, and logits [batch, classes] of every class.
+/// The data as the network takes them: one input of floats [batch, ..] with as many features as the
+/// rows have, and logits [batch, classes] of every class.
 ///
-/// Errors: INVALID_ARGUMENT saying what does not.
-pub fn check(network: &Network, data: &Dataset) -> Result<()> {
-    let refuse = |what: String| {
-        Err(invalid(format!(
-            "the data do not fit the networks: {what}; barriers need rows of the networks' inputs, \
-             and the class of each"
-        )))
-    };
-    let ([input], [output]) = (network.inputs(), network.outputs()) else {
-        return refuse("they have several inputs or outputs".into());
-    };
-    let shape = &input.shape;
-    let features: Option<usize> = shape.iter().skip(1).copied().product();
-    if shape.is_empty() || features != Some(data.features) || input.elem_type != data_type::FLOAT {
-        return refuse(format!(
-            "the rows have {} features, and the input is {shape:?}",
-            data.features
-        ));
-    }
+/// Errors: INVALID_ARGUMENT saying what does not fit.
+pub fn batches(network: &Network, data: Dataset) -> Result<Batches> {
     let classes = data.class_count();
-    match output.shape[..] {
-        [_, None] => Ok(()),
-        [_, Some(outputs)] if classes <= outputs => Ok(()),
-        _ => refuse(format!(
-            "the rows have classes 0 to {}, and the output is {:?}",
-            classes.saturating_sub(1),
-            output.shape
+    let logits = match network.outputs() {
+        [output] => match output.shape[..] {
+            [_, outputs] => outputs.is_none_or(|outputs| classes <= outputs),
+            _ => false,
+        },
+        _ => false,
+    };
+    let found = Batches::new(network, data).and_then(|batches| match logits {
+        true => Ok(batches),
+        false => Err(invalid(
+            "the networks' outputs are not logits [batch, classes]",
         )),
-    }
+    });
+    found.map_err(|e| e.at("the data do not fit the networks"))
 }
 
-/// Measures the barriers between the first network of a zoo and some others, on data that
-/// [fit](check).
+/// Measures the barriers between the first network of a zoo and some others, on these
+/// [`batches`].
 ///
-/// Errors: as [`check`]; RUNTIME_FAILED.
-pub fn measure(zoo: &Zoo, data: &Dataset) -> Result<Barrier> {
-    check(&zoo.network, data)?;
+/// Errors: INVALID_ARGUMENT if a class has no logit; RUNTIME_FAILED.
+pub fn measure(zoo: &Zoo, batches: &Batches) -> Result<Barrier> {
     let mut evaluator = Evaluator::new(&zoo.network)?;
-    let mut score = |weights: &[f32]| score(&mut evaluator, &zoo.network, weights, data);
+    let mut score = |weights: &[f32]| score(&mut evaluator, weights, batches);
     let first = zoo.weights.row(0);
     let start = score(first)?;
     let lines = LINES.min(zoo.count() - 1);
@@ -99,24 +81,11 @@ pub fn measure(zoo: &Zoo, data: &Dataset) -> Result<Barrier> {
 }
 
 /// Cross-entropy and accuracy.
-fn score(
-    evaluator: &mut Evaluator,
-    network: &Network,
-    weights: &[f32],
-    data: &Dataset,
-) -> Result<[f64; 2]> {
-    let input = &network.inputs()[0];
-    // An export of a fixed batch is run on that many rows, the last ones filled up.
-    let batch = input.shape[0].unwrap_or(BATCH);
+fn score(evaluator: &mut Evaluator, weights: &[f32], batches: &Batches) -> Result<[f64; 2]> {
     let [mut loss, mut right] = [0f64; 2];
-    let rows = data.x.chunks(batch * data.features);
-    for (x, classes) in rows.zip(data.classes.chunks(batch)) {
-        let mut x = x.to_vec();
-        let count = input.shape[0].unwrap_or(classes.len());
-        let mut shape: Vec<usize> = input.shape.iter().map(|dim| dim.unwrap_or(0)).collect();
-        shape[0] = count;
-        x.resize(count * data.features, 0.0);
-        let logits = evaluator.run(weights, &[Tensor::f32(shape, x)])?;
+    for (batch, classes) in batches.filled() {
+        let count = batch.shape[0];
+        let logits = evaluator.run(weights, &[batch])?;
         let logits = logits[0].floats().unwrap_or_default();
         let width = logits.len() / count;
         for (logits, class) in logits.chunks_exact(width.max(1)).zip(classes) {
@@ -131,6 +100,6 @@ fn score(
             right += f64::from(u8::from(*own == largest));
         }
     }
-    let all = data.classes.len() as f64;
+    let all = batches.data().count() as f64;
     Ok([loss / all, right / all])
 }

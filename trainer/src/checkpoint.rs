@@ -66,8 +66,7 @@ pub struct Integers {
 /// An open checkpoint; tensors are read when they are asked for.
 pub struct Checkpoint {
     path: PathBuf,
-    signatures: Vec<Signature>,
-    integers: Vec<(String, Vec<usize>, Dtype)>,
+    listing: Listing,
     content: Content,
 }
 
@@ -144,15 +143,14 @@ impl Checkpoint {
         listing.signatures.sort_by(|a, b| natural(&a.name, &b.name));
         Ok(Self {
             path: path.to_owned(),
-            signatures: listing.signatures,
-            integers: listing.integers,
+            listing,
             content,
         })
     }
 
     /// The tensors of floats, in the natural order of their names.
     pub fn signatures(&self) -> &[Signature] {
-        &self.signatures
+        &self.listing.signatures
     }
 
     /// Reads the tensor `name`, one of the signatures', into `values`, which has its number of
@@ -161,7 +159,7 @@ impl Checkpoint {
     /// Errors: IO; INVALID_ARGUMENT naming file and tensor if a value is not finite or beyond
     /// [`LARGEST_WEIGHT`].
     pub fn read(&self, name: &str, values: &mut [f32]) -> Result<()> {
-        let signature = self.signatures.iter().find(|tensor| tensor.name == name);
+        let signature = self.signatures().iter().find(|tensor| tensor.name == name);
         let dtype = signature.expect("the tensor is listed").dtype;
         decode(&self.bytes(name)?, dtype, values);
         check_values(name, values).map_err(|e| e.at(format!("'{}'", self.path.display())))
@@ -179,7 +177,7 @@ impl Checkpoint {
                 bytes: self.bytes(name)?.into_owned(),
             })
         };
-        self.integers.iter().map(read).collect()
+        self.listing.integers.iter().map(read).collect()
     }
 
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {

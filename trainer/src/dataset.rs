@@ -170,11 +170,13 @@ impl Dataset {
                 self.features
             ));
         }
-        match self.classes.iter().find(|class| **class >= outputs) {
-            Some(class) => fail(format!(
-                "class {class} is beyond the networks' {outputs} outputs"
+        match self.class_count() {
+            classes if classes > outputs => fail(format!(
+                "the rows have classes 0 to {last}, and class {last} is beyond the networks' {outputs} \
+                 outputs",
+                last = classes - 1
             )),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 

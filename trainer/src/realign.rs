@@ -8,7 +8,7 @@ use crate::{
     align::{Reference, Report, align},
     barrier::{self, Barrier},
     checkpoint::Checkpoint,
-    dataset::Dataset,
+    dataset::{Batches, Dataset},
     error::{Result, Status, invalid},
     files,
     gauge::{self, Gauges},
@@ -62,16 +62,16 @@ pub fn realign(
         .then(|| Gauges::find(&network, &groups))
         .transpose()?;
     let data = data.map(Dataset::read).transpose()?;
-    if let Some(data) = &data {
-        barrier::check(&network, data)?;
-    }
+    let rows = data
+        .map(|data| barrier::batches(&network, data))
+        .transpose()?;
     let work = Work::open(output)?;
     let how = How {
         groups: &groups,
         gauges: gauges.as_ref(),
         reference,
     };
-    let result = with(source, &how, output, data.as_ref(), &work);
+    let result = with(source, &how, output, rows.as_ref(), &work);
     match &result {
         Err(e) if matches!(e.status(), Status::Cancelled | Status::Io) => (),
         _ => work.finish()?,
@@ -104,7 +104,7 @@ fn with(
     source: Source,
     how: &How<'_>,
     output: &Path,
-    data: Option<&Dataset>,
+    rows: Option<&Batches>,
     work: &Work,
 ) -> Result<(Report, Option<[Barrier; 2]>)> {
     let version = env!("CARGO_PKG_VERSION");
@@ -117,7 +117,7 @@ fn with(
     let part = work.part("align", &key)?;
     let folder = source.folder().to_owned();
     let mut zoo = read(source, work.folder())?;
-    let barrier = |zoo: &Zoo| data.map(|data| barrier::measure(zoo, data)).transpose();
+    let barrier = |zoo: &Zoo| rows.map(|rows| barrier::measure(zoo, rows)).transpose();
     let before = barrier(&zoo)?;
     let resumable = interrupt::resumable();
     let report = align(&mut zoo, how.groups, how.gauges, how.reference, Some(&part))?;

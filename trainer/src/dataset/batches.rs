@@ -17,6 +17,8 @@ pub struct Batches {
     data: Dataset,
     /// Of one row.
     shape: Vec<usize>,
+    /// Rows that the network takes at a time, if it does not take any number.
+    fixed: Option<usize>,
 }
 
 impl Batches {
@@ -44,7 +46,8 @@ impl Batches {
             .first()
             .and_then(|output| *output.shape.last()?);
         data.check(shape.iter().product(), output.unwrap_or(usize::MAX))?;
-        Ok(Self { data, shape })
+        let fixed = input.shape.first().copied().flatten();
+        Ok(Self { data, shape, fixed })
     }
 
     /// The rows.
@@ -52,12 +55,29 @@ impl Batches {
         &self.data
     }
 
+    /// Batch by batch with the rows' classes, and where the network takes a fixed number, with rows
+    /// of zeros behind the last.
+    pub fn filled(&self) -> impl Iterator<Item = (Tensor, &[usize])> {
+        let batch = self.fixed.unwrap_or(BATCH);
+        let rows = self.data.x.chunks(batch * self.data.features);
+        rows.zip(self.data.classes.chunks(batch))
+            .map(|(rows, classes)| {
+                let count = self.fixed.unwrap_or(classes.len());
+                let mut x = rows.to_vec();
+                x.resize(count * self.data.features, 0.0);
+                (self.tensor(x), classes)
+            })
+    }
+
     /// Batch by batch.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor> {
-        self.data.x.chunks(BATCH * self.data.features).map(|rows| {
-            let mut shape = vec![rows.len() / self.data.features];
-            shape.extend(&self.shape);
-            Tensor::f32(shape, rows.to_vec())
-        })
+        let rows = self.data.x.chunks(BATCH * self.data.features);
+        rows.map(|rows| self.tensor(rows.to_vec()))
+    }
+
+    fn tensor(&self, x: Vec<f32>) -> Tensor {
+        let mut shape = vec![x.len() / self.data.features];
+        shape.extend(&self.shape);
+        Tensor::f32(shape, x)
     }
 }
