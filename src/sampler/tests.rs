@@ -7,6 +7,8 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
+use std::sync::{Arc, Mutex};
+
 use half::{bf16, f16};
 
 use self::common::{
@@ -20,6 +22,7 @@ use crate::{
     condition::{Condition, ConditionSchema},
     device::{Block, cuda::Cuda},
     layout::{DType, Layout, TensorKind, Transform},
+    log::{self, Level},
     metadata::BasisKind,
     ode::{Grid, Method},
     resident::Place,
@@ -47,6 +50,30 @@ fn tolerance(precision: Precision) -> f64 {
 fn open(fixture: &Fixture) -> Model {
     let folder = tempfile::tempdir().unwrap();
     Model::open(fixture.write(folder.path()), &ModelOptions::default()).unwrap()
+}
+
+/// What the library warns of from here on: that a trajectory runs without being recorded, say. Only
+/// on a GPU, where tests run one at a time; the hook is the process's.
+fn warnings() -> Warnings {
+    let said = Warnings::default();
+    if gpu().is_some() {
+        let said = said.0.clone();
+        let hook = move |_, message: &str| said.lock().unwrap().push(message.into());
+        log::set(Level::Warn, Some(Box::new(hook)));
+    }
+    said
+}
+
+#[derive(Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    fn take(self) -> Vec<String> {
+        if gpu().is_some() {
+            log::set(Level::Warn, None);
+        }
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
 }
 
 fn place(precision: Precision, limit: usize) -> Place {
@@ -150,15 +177,15 @@ fn classes() -> Fixture {
     }
 }
 
-/// A network of `weights` weights in three tensors, the middle one of logarithms: it begins and ends
-/// within panels and covers some.
-fn three(weights: usize) -> Layout {
+/// A network of `weights` weights in three tensors, the middle one of logarithms, say: it begins and
+/// ends within panels and covers some.
+fn three(weights: usize, middle: Transform) -> Layout {
     let tensor = |name: &str, count| (name.into(), vec![count], DType::F32, TensorKind::Parameter);
     let third = weights / 3;
-    let tensors = [("a", third), ("log", third), ("b", weights - 2 * third)];
+    let tensors = [("a", third), ("middle", third), ("b", weights - 2 * third)];
     Layout::pack(tensors.map(|(name, count)| tensor(name, count)))
         .unwrap()
-        .transformed(Transform::Log, |tensor| tensor.name == "log")
+        .transformed(middle, |tensor| tensor.name == "middle")
 }
 
 #[test]
@@ -171,11 +198,13 @@ fn the_trajectory_as_one_graph() {
         weight_float: Float::F32,
         ..Fixture::default()
     });
+    let warnings = warnings();
     for fixture in fixtures {
         let model = open(&fixture);
         let mut loops = cpu(&model);
         for precision in [Precision::Single, Precision::Half] {
             let most = tolerance(precision);
+            let mut largest = 0.0f64;
             let mut graphs = device(&model, precision, 4);
             for (method, steps, grid) in [
                 (Method::Rk4, 8, Grid::Uniform),
@@ -195,10 +224,17 @@ fn the_trajectory_as_one_graph() {
                         "{precision:?} {method:?} {count}: {error:.1e}"
                     );
                     assert_eq!(found, sample(&mut graphs, options()));
+                    largest = largest.max(error);
                 }
+            }
+            if gpu().is_some() {
+                let basis = fixture.basis;
+                println!("{basis:?}, {precision:?}: at most {largest:.1e} from the CPU's networks");
             }
         }
     }
+    let warnings = warnings.take();
+    assert!(warnings.is_empty(), "not recorded: {warnings:?}");
 }
 
 #[test]
@@ -276,7 +312,7 @@ fn panels_resident_and_streamed() {
     const WEIGHTS: usize = 400_001;
     for float in [Float::F16, Float::F32] {
         let model = open(&Fixture {
-            layout: three(WEIGHTS),
+            layout: three(WEIGHTS, Transform::Log),
             basis_float: float,
             ..Fixture::default()
         });
@@ -301,6 +337,45 @@ fn panels_resident_and_streamed() {
         assert_eq!(error.status(), Status::OutOfMemory);
         assert!(error.message().contains("gpu_memory_limit"), "{error}");
     }
+}
+
+/// Samplers of one model, each recording its own graphs while the others run.
+#[test]
+fn threads_that_share_a_model() {
+    let model = open(&Fixture::default());
+    let counts = [1, 3, 7];
+    let mut loops = cpu(&model);
+    let expected = counts.map(|count| sample(&mut loops, options(3, count)));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut graphs = device(&model, Precision::Single, 4);
+                for (count, expected) in counts.iter().zip(&expected) {
+                    for _ in 0..3 {
+                        let found = sample(&mut graphs, options(3, *count));
+                        let error = relative_error(&found, expected);
+                        assert!(error < tolerance(Precision::Single), "{count}: {error:.1e}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// A sampler may go to another thread, where ONNX Runtime knows no recording of its own.
+#[test]
+fn a_sampler_that_moves_to_another_thread() {
+    let model = open(&Fixture::default());
+    let mut graphs = device(&model, Precision::Single, 4);
+    let here = sample(&mut graphs, options(3, 7));
+    let (there, mut graphs) = std::thread::spawn(move || {
+        let networks = sample(&mut graphs, options(3, 7));
+        (networks, graphs)
+    })
+    .join()
+    .unwrap();
+    assert_eq!(here, there);
+    assert_eq!(here, sample(&mut graphs, options(3, 7)));
 }
 
 /// The caller's memory on the device: every type, rows with a stride, and a pointer a tensor.
@@ -456,6 +531,21 @@ fn a_device_is_checked_against_the_cpu() {
     assert!(error.message().contains("differs"), "{error}");
 }
 
+/// What [`Device::Auto`] takes.
+#[test]
+fn the_best_device() {
+    let model = open(&Fixture::reference());
+    let mut best = Sampler::new(&model, &SamplerOptions::default()).unwrap();
+    let expected = match gpu() {
+        Some(_) => Device::Cuda,
+        None => Device::Cpu,
+    };
+    assert_eq!(best.info().device, expected);
+    let found = sample(&mut best, options(1, 3));
+    let error = relative_error(&found, &sample(&mut cpu(&model), options(1, 3)));
+    assert!(error < tolerance(Precision::Half), "{error:.1e}");
+}
+
 /// The first step of tests/gpu/run.
 #[test]
 #[ignore = "needs a GPU"]
@@ -466,12 +556,19 @@ fn a_gpu_is_there() {
     }
 }
 
-/// What tests/gpu/run compares with PyTorch on.
+/// What tests/gpu/run compares with PyTorch on: the reference, and one with a network of ResNet-18's
+/// size.
 #[test]
-#[ignore = "writes into the folder DWF_REFERENCE"]
-fn reference_artifact() {
+#[ignore = "writes 2 GB into the folder DWF_REFERENCE"]
+fn reference_artifacts() {
     let folder = std::env::var_os("DWF_REFERENCE").unwrap();
     Fixture::reference().write(folder.as_ref());
+    Fixture {
+        name: "large",
+        layout: three(11_200_000, Transform::None),
+        ..Fixture::reference()
+    }
+    .write(folder.as_ref());
 }
 
 /// ONNX Runtime's own refusal: its CUDA provider is there, but not what that needs.

@@ -257,7 +257,7 @@ impl Network {
         }
     }
 
-    /// The reference network: x Wx + (embedding(t) Wt + b), then h, h/2, h with LayerNorm and
+    /// The reference network, its tensors named as the trainer's: x Wx + (embedding(t) Wt + b), then h, h/2, h with LayerNorm and
     /// GELU, then v. A condition joins the first layer.
     fn velocity(&mut self, fixture: &Fixture) {
         let (latent, h) = (fixture.latent_size(), fixture.hidden);
@@ -271,12 +271,12 @@ impl Network {
         }
         let state = self.matmul("x", "input", [latent, h], 1.0);
         let mut hidden = self.node("Add", &[&state, &joined], Vec::new());
-        for (i, (from, to)) in [(h, h / 2), (h / 2, h)].into_iter().enumerate() {
+        for (i, (from, to)) in [(1, (h, h / 2)), (2, (h / 2, h))] {
             hidden = self.norm(&hidden, &format!("norm{i}"), from);
             hidden = self.gelu(&hidden);
-            hidden = self.linear(&hidden, &format!("hidden{i}"), [from, to], 1.0);
+            hidden = self.linear(&hidden, &format!("hidden{}", i + 1), [from, to], 1.0);
         }
-        hidden = self.norm(&hidden, "norm2", h);
+        hidden = self.norm(&hidden, "norm3", h);
         hidden = self.gelu(&hidden);
         let matrix = self.matrix("output", [h, latent], fixture.gain);
         let bias = self.vector("output.bias", latent, 0.0, 0.1 * fixture.gain);
