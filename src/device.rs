@@ -70,21 +70,46 @@ impl Space {
         }
     }
 
-    /// Copies within the device; under way until [`Space::wait`].
+    /// Copies rows of `row_bytes` bytes within the device; under way until [`Space::wait`].
     ///
     /// # Safety
-    /// Both are valid for `bytes` and do not overlap.
-    pub(crate) unsafe fn copy(&self, from: *const u8, to: *mut u8, bytes: usize) -> Result<()> {
+    /// Both sides are valid for as many rows, and do not overlap.
+    pub(crate) unsafe fn copy_rows(
+        &self,
+        from: Rows,
+        to: Rows,
+        row_bytes: usize,
+        rows: usize,
+    ) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Self::Host => {
-                    to.copy_from_nonoverlapping(from, bytes);
-                    Ok(())
-                }
-                Self::Cuda(cuda) => cuda.copy(from, to, bytes),
+                Self::Host => from.copy_to(to, row_bytes, rows),
+                Self::Cuda(cuda) => return cuda.copy_rows(from, to, row_bytes, rows),
             }
         }
+        Ok(())
+    }
+
+    /// Copies rows from the device to staging memory; under way until [`Space::wait`].
+    ///
+    /// # Safety
+    /// As [`Space::copy_rows`].
+    pub(crate) unsafe fn download_rows(
+        &self,
+        from: Rows,
+        to: Rows,
+        row_bytes: usize,
+        rows: usize,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Host => from.copy_to(to, row_bytes, rows),
+                Self::Cuda(cuda) => return cuda.download_rows(from, to, row_bytes, rows),
+            }
+        }
+        Ok(())
     }
 
     /// Fills device memory with NaN; under way until [`Space::wait`].
@@ -118,6 +143,32 @@ impl Space {
         match self {
             Self::Host => Ok(()),
             Self::Cuda(cuda) => cuda.wait(),
+        }
+    }
+}
+
+/// Rows of bytes, each `pitch` bytes after the one before.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) data: *mut u8,
+    pub(crate) pitch: usize,
+}
+
+impl Rows {
+    fn skip(self, rows: usize) -> Self {
+        Self {
+            data: self.data.wrapping_add(rows * self.pitch),
+            ..self
+        }
+    }
+
+    /// # Safety
+    /// As [`Space::copy_rows`], in host memory.
+    unsafe fn copy_to(self, to: Self, row_bytes: usize, rows: usize) {
+        for row in 0..rows {
+            let (from, to) = (self.skip(row).data, to.skip(row).data);
+            // SAFETY: the caller's promise.
+            unsafe { to.copy_from_nonoverlapping(from, row_bytes) };
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{marker::PhantomData, ops::Range};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
 use crate::{
-    device::Space,
+    device::{Rows, Space},
     error::{Error, Result, Status},
     layout::{DType, Layout, Transform},
 };
@@ -303,8 +303,8 @@ impl Writer<'_> {
         finite
     }
 
-    /// Copies elements `columns` of network `row` from `from`, within the device; under way until
-    /// [`Space::wait`].
+    /// Copies elements `columns` of networks `rows`, which lie densely at `from`, within the device;
+    /// under way until [`Space::wait`].
     ///
     /// Errors: RUNTIME_FAILED.
     ///
@@ -312,20 +312,35 @@ impl Writer<'_> {
     /// As many elements of the output's type are at `from`, in the device's memory.
     pub(crate) unsafe fn copy(
         &self,
-        row: usize,
+        rows: Range<usize>,
         columns: Range<usize>,
-        from: *const u8,
+        from: *mut u8,
     ) -> Result<()> {
         let device = self.device.expect("the output lies on a device");
         let size = self.output.dtype.size();
+        let dense = |data, columns: usize| Rows {
+            data,
+            pitch: columns * size,
+        };
+        let from = dense(from, columns.len());
+        if let Place::Rows { data, stride, .. } = &self.output.place {
+            let stride = stride.unwrap_or(self.layout.len());
+            let first = data.wrapping_add((rows.start * stride + columns.start) * size);
+            let to = dense(first, stride);
+            // SAFETY: the caller's promise, and `check` has found the goal large enough.
+            return unsafe { device.copy_rows(from, to, from.pitch, rows.len()) };
+        }
         let mut result = Ok(());
-        self.stretches(row, columns, |to, part| {
-            if result.is_ok() {
-                let from = from.wrapping_add(part.start * size);
-                // SAFETY: the caller's promise, and `check` has found the goal large enough.
-                result = unsafe { device.copy(from, to, part.len() * size) };
-            }
-        });
+        for (i, row) in rows.enumerate() {
+            self.stretches(row, columns.clone(), |to, part| {
+                let from = from.data.wrapping_add(i * from.pitch + part.start * size);
+                let (from, to) = (dense(from, part.len()), dense(to, part.len()));
+                if result.is_ok() {
+                    // SAFETY: as above.
+                    result = unsafe { device.copy_rows(from, to, from.pitch, 1) };
+                }
+            });
+        }
         result
     }
 

@@ -8,7 +8,7 @@ use half::f16;
 use crate::{
     artifact::{Basis, Float, View},
     composer::{Composer, onnx_type},
-    device::{Block, Buffer, Space, Staging},
+    device::{Block, Buffer, Rows, Space, Staging},
     error::Result,
     layout::{DType, Layout, Transform},
     metadata::basis_tensor,
@@ -27,14 +27,20 @@ const CHECK: &str = "check";
 /// Input of the decoding graph: one where the basis gives a logarithm, else zero.
 const LOGS: &str = "logs";
 
-/// Most elements of a panel's output; its staging memory is four times as many bytes.
-const OUTPUT: usize = 4 << 20;
+/// Input of the decoding graph: a zero a column, for [`CHECK`].
+const ZEROS: &str = "zeros";
+
+/// Most elements of a panel's output: large, since a run takes 0.06 ms however small it is.
+const OUTPUT: usize = 64 << 20;
 
 /// Most elements of a panel's basis, which the device widens to float32.
 const WIDENED: usize = 64 << 20;
 
 /// Host memory through which the basis goes to the device; the most a streamed panel may take.
 const STAGED: usize = 8 << 20;
+
+/// Host memory through which the output comes back, in two parts.
+const RETURNED: usize = 8 << 20;
 
 /// Parts of a panel begin at multiples of this.
 const ALIGNMENT: usize = 256;
@@ -62,7 +68,9 @@ pub(crate) struct Panels {
     /// One for the host's memory, and one for each type in the device's, as they are asked for.
     sessions: Vec<(Option<DType>, Arc<Session>)>,
     output: Block,
-    download: Staging,
+    /// Part i of an output comes to slot i % 2 while the one before is written.
+    returned: [Staging; 2],
+    zeros: Buffer,
     check: Buffer,
 }
 
@@ -99,6 +107,7 @@ impl Panels {
             false => Shape::new(model, &sources, max_batch, STAGED / 4),
         };
         let output = shape.output_bytes(max_batch);
+        let returned = || space.staging(output.min(RETURNED));
         let mut panels = Self {
             runtime,
             model: model.clone(),
@@ -109,7 +118,8 @@ impl Panels {
             sources,
             sessions: Vec::new(),
             output: space.allocate(output)?,
-            download: space.staging(output)?,
+            returned: [returned()?, returned()?],
+            zeros: Buffer::new(space, shape.width, 1)?,
             check: Buffer::new(space, max_batch, 1)?,
         };
         panels.storage = if fits {
@@ -136,7 +146,7 @@ impl Panels {
             Storage::Resident(panels) => panels.iter().map(Block::bytes).sum(),
             Storage::Streamed(slots) => slots.iter().map(|(block, _)| block.bytes()).sum(),
         };
-        basis + self.output.bytes() + self.check.bytes()
+        basis + self.output.bytes() + self.zeros.bytes() + self.check.bytes()
     }
 
     /// Bytes of host memory.
@@ -147,7 +157,8 @@ impl Panels {
                 slots.iter().map(|(_, staging)| staging.bytes().len()).sum()
             }
         };
-        slots + self.download.bytes().len()
+        let returned: usize = self.returned.iter().map(|slot| slot.bytes().len()).sum();
+        slots + returned
     }
 
     /// Decodes `rows` latents at `latents`, on the device, into networks `first_row..`.
@@ -179,7 +190,7 @@ impl Panels {
             self.bind(&session, latents, rows, i, panel(i))?.run()?;
             let bad = match writer.device_dtype() {
                 None => self.write(rows, first_row, panel(i), writer)?,
-                Some(dtype) => self.copy(rows, first_row, panel(i), dtype, writer)?,
+                Some(_) => self.copy(rows, first_row, panel(i), writer)?,
             };
             failed = failed.into_iter().chain(bad).min();
         }
@@ -262,6 +273,8 @@ impl Panels {
             let dtype = goal.unwrap_or(DType::F32);
             binding.output(WEIGHTS, Tensor::new(output, dtype, &[rows, columns]))?;
             if goal.is_some() {
+                let zeros = self.zeros.address();
+                binding.input(ZEROS, Tensor::new(zeros, DType::F32, &[columns, 1]))?;
                 let check = self.check.address();
                 binding.output(CHECK, Tensor::new(check, DType::F32, &[rows, 1]))?;
             }
@@ -278,18 +291,40 @@ impl Panels {
         writer: &Writer,
     ) -> Result<Option<usize>> {
         let width = columns.len();
-        let from = self.output.address();
-        let bytes = &mut self.download.bytes_mut()[..rows * width * size_of::<f32>()];
-        // SAFETY: the run has written as much.
-        unsafe { self.space.download(from, bytes) }?;
-        let values: &[f32] = bytemuck::cast_slice(bytes);
+        let share = (RETURNED / size_of::<f32>() / rows).clamp(1, width);
+        let count = width.div_ceil(share);
+        let part = |i: usize| i * share..width.min((i + 1) * share);
         let mut failed = None;
-        for (row, values) in values.chunks_exact(width).enumerate() {
-            if !writer.write(first_row + row, columns.start, values) && failed.is_none() {
-                failed = Some(row);
+        self.bring(0, rows, width, part(0))?;
+        for i in 0..count {
+            self.space.wait()?;
+            if i + 1 < count {
+                self.bring(i + 1, rows, width, part(i + 1))?;
+            }
+            let part = part(i);
+            let values: &[f32] = bytemuck::cast_slice(self.returned[i % 2].bytes());
+            for (row, values) in values.chunks_exact(part.len()).take(rows).enumerate() {
+                if !writer.write(first_row + row, columns.start + part.start, values) {
+                    failed = failed.into_iter().chain([row]).min();
+                }
             }
         }
         Ok(failed)
+    }
+
+    /// Has part `i` of an output of `width` columns on its way to its slot.
+    fn bring(&mut self, i: usize, rows: usize, width: usize, part: Range<usize>) -> Result<()> {
+        let row = |columns: usize| columns * size_of::<f32>();
+        let from = Rows {
+            data: self.output.address().wrapping_add(row(part.start)),
+            pitch: row(width),
+        };
+        let to = Rows {
+            data: self.returned[i % 2].bytes_mut().as_mut_ptr(),
+            pitch: row(part.len()),
+        };
+        // SAFETY: the run has written as much, and a slot has room for the rows of a part.
+        unsafe { self.space.download_rows(from, to, to.pitch, rows) }
     }
 
     /// The panel's output into the caller's memory on the device, as [`Panels::write`].
@@ -298,16 +333,11 @@ impl Panels {
         rows: usize,
         first_row: usize,
         columns: Range<usize>,
-        dtype: DType,
         writer: &Writer,
     ) -> Result<Option<usize>> {
-        let stride = columns.len() * dtype.size();
-        let from = self.output.address().cast_const();
-        for row in 0..rows {
-            let from = from.wrapping_add(row * stride);
-            // SAFETY: the run has written the row, and `writer` was checked.
-            unsafe { writer.copy(first_row + row, columns.clone(), from) }?;
-        }
+        let from = self.output.address();
+        // SAFETY: the run has written the rows, and `writer` was checked.
+        unsafe { writer.copy(first_row..first_row + rows, columns, from) }?;
         let check = self.check.download(rows)?;
         Ok(check.iter().position(|sum| !sum.is_finite()))
     }
@@ -543,10 +573,7 @@ fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto
         } else {
             WEIGHTS.into()
         };
-        let zero = composer.constant(&[], &[0.0]);
-        let zeros = composer.node("Mul", &[&wide, &zero]);
-        let columns = composer.integers(&[1]);
-        let sum = composer.node("ReduceSum", &[&zeros, &columns]);
+        let sum = composer.node("MatMul", &[&wide, ZEROS]);
         composer.name_last(&sum, CHECK);
         output.push(matrix(CHECK, data_type::FLOAT, Ok(1)));
     }
@@ -555,6 +582,10 @@ fn compose(model: &Model, sources: &[Source], goal: Option<DType>) -> GraphProto
         let shape = [Ok(source.rows), Err("columns")];
         ValueInfoProto::tensor(source.name, onnx_type(source.float()), source.dims(&shape))
     }));
+    if goal.is_some() {
+        let shape = [Err("columns"), Ok(1)];
+        input.push(ValueInfoProto::tensor(ZEROS, data_type::FLOAT, &shape));
+    }
     GraphProto {
         node: composer.nodes,
         name: Some("decode".into()),

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use super::Rows;
 use crate::{
     error::{Error, Result, Status},
     memory::out_of_memory,
@@ -30,8 +31,11 @@ const PORTABLE: c_uint = 1;
 /// `CU_POINTER_ATTRIBUTE_MEMORY_TYPE` and `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`.
 const MEMORY_TYPE: c_int = 2;
 const DEVICE_ORDINAL: c_int = 9;
-/// `CU_MEMORYTYPE_DEVICE`.
+/// `CU_MEMORYTYPE_HOST` and `CU_MEMORYTYPE_DEVICE`.
+const HOST_MEMORY: c_uint = 1;
 const DEVICE_MEMORY: c_uint = 2;
+/// The largest pitch of a copy of rows: `CU_DEVICE_ATTRIBUTE_MAX_PITCH` of every GPU.
+const MAX_PITCH: usize = i32::MAX as usize;
 
 /// While ONNX Runtime records a CUDA graph, no thread may allocate or synchronise: recording
 /// writes, everything else of this library that reaches the GPU reads.
@@ -90,9 +94,44 @@ driver! {
     stream_wait = "cuStreamSynchronize" (Stream);
     upload = "cuMemcpyHtoDAsync_v2" (Pointer, *const c_void, usize, Stream);
     download = "cuMemcpyDtoHAsync_v2" (*mut c_void, Pointer, usize, Stream);
-    copy = "cuMemcpyDtoDAsync_v2" (Pointer, Pointer, usize, Stream);
+    copy_rows = "cuMemcpy2DAsync_v2" (*const Copy2D, Stream);
     fill16 = "cuMemsetD16Async" (Pointer, u16, usize, Stream);
     fill32 = "cuMemsetD32Async" (Pointer, c_uint, usize, Stream);
+}
+
+/// `CUDA_MEMCPY2D`.
+#[repr(C)]
+struct Copy2D {
+    from: Side,
+    to: Side,
+    row_bytes: usize,
+    rows: usize,
+}
+
+/// One half of `CUDA_MEMCPY2D`.
+#[repr(C)]
+struct Side {
+    column: usize,
+    row: usize,
+    memory: c_uint,
+    host: *mut c_void,
+    device: Pointer,
+    array: *mut c_void,
+    pitch: usize,
+}
+
+impl Side {
+    fn new(memory: c_uint, rows: Rows) -> Self {
+        Self {
+            column: 0,
+            row: 0,
+            memory,
+            host: rows.data.cast(),
+            device: rows.data as Pointer,
+            array: null_mut(),
+            pitch: rows.pitch,
+        }
+    }
 }
 
 impl Driver {
@@ -353,12 +392,56 @@ impl Cuda {
         })
     }
 
-    pub(super) unsafe fn copy(&self, from: *const u8, to: *mut u8, bytes: usize) -> Result<()> {
-        let _shared = shared();
+    pub(super) unsafe fn copy_rows(
+        &self,
+        from: Rows,
+        to: Rows,
+        row_bytes: usize,
+        rows: usize,
+    ) -> Result<()> {
         // SAFETY: the caller's promise.
-        self.call("cuMemcpyDtoDAsync", || unsafe {
-            (self.driver.copy)(to as Pointer, from as Pointer, bytes, self.stream)
-        })
+        unsafe { self.rows(from, (DEVICE_MEMORY, to), row_bytes, rows) }
+    }
+
+    pub(super) unsafe fn download_rows(
+        &self,
+        from: Rows,
+        to: Rows,
+        row_bytes: usize,
+        rows: usize,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.rows(from, (HOST_MEMORY, to), row_bytes, rows) }
+    }
+
+    unsafe fn rows(
+        &self,
+        from: Rows,
+        (memory, to): (c_uint, Rows),
+        row_bytes: usize,
+        rows: usize,
+    ) -> Result<()> {
+        let _shared = shared();
+        let copy = |from: Rows, to: Rows, rows| {
+            let copy = Copy2D {
+                from: Side::new(DEVICE_MEMORY, from),
+                to: Side::new(memory, to),
+                row_bytes,
+                rows,
+            };
+            // SAFETY: the caller's promise.
+            self.call("cuMemcpy2DAsync", || unsafe {
+                (self.driver.copy_rows)(&copy, self.stream)
+            })
+        };
+        if from.pitch.max(to.pitch) <= MAX_PITCH {
+            return copy(from, to, rows);
+        }
+        let single = |side: Rows, row| Rows {
+            pitch: row_bytes,
+            ..side.skip(row)
+        };
+        (0..rows).try_for_each(|row| copy(single(from, row), single(to, row), 1))
     }
 
     pub(super) unsafe fn fill(

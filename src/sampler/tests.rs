@@ -306,7 +306,7 @@ fn callbacks_and_adaptive_steps() {
     assert!(weights.iter().all(|weight| weight.is_nan()));
 }
 
-/// Eight panels that stay on the device, and as many that are sent with every batch.
+/// Seven panels that stay on the device, and as many that are sent with every batch.
 #[test]
 fn panels_resident_and_streamed() {
     const WEIGHTS: usize = 400_001;
@@ -316,7 +316,8 @@ fn panels_resident_and_streamed() {
             basis_float: float,
             ..Fixture::default()
         });
-        let with = |limit| try_device(&model, &place(Precision::Single, limit), 80);
+        let with = |limit| try_device(&model, &place(Precision::Single, limit), 1024);
+        let space = place(Precision::Single, 0).space;
         let mut resident = with(usize::MAX).unwrap();
         let all = resident.info().gpu_bytes;
         let mut streamed = with(all - WEIGHTS * 13 * float.size() / 2).unwrap();
@@ -330,6 +331,16 @@ fn panels_resident_and_streamed() {
                 for _ in 0..2 {
                     let error = relative_error(&sample(sampler, options(9, count)), &expected);
                     assert!(error < tolerance(Precision::Single), "{error:.1e}");
+                }
+                let mut found = DeviceMemory::new(&space, &vec![0; 4 * count * (WEIGHTS + 3)]);
+                let output = found.rows(DType::F32).with_row_stride(WEIGHTS + 3);
+                sampler.sample(options(9, count), output).unwrap();
+                let found = found.floats();
+                let rows = found.chunks(WEIGHTS + 3).zip(expected.chunks(WEIGHTS));
+                for (row, expected) in rows {
+                    let error = relative_error(&row[..WEIGHTS], expected);
+                    assert!(error < tolerance(Precision::Single), "{error:.1e}");
+                    assert_eq!(row[WEIGHTS..], [0.0; 3]);
                 }
             }
         }
