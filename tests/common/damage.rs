@@ -492,7 +492,7 @@ impl Damages {
         self.bad("a scale of another length", &[ONNX, "LayerNorm"], |a| {
             let norms = a.graph().node.iter_mut();
             let mut norms = norms.filter(|node| node.op_type() == "LayerNormalization");
-            norms.next().unwrap().input[1] = "norm1.weight".into();
+            norms.next().unwrap().input[1] = "norm2.weight".into();
         });
         self.bad("too many nodes", &[ONNX, "8193 nodes"], |a| {
             let nodes = (0..8193).map(|i| node("Neg", &["x"], &format!("n{i}")));
