@@ -197,6 +197,7 @@ lint:
 	@$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@for package in $(PACKAGES); do \
 		$(CARGO) clippy --release -p $$package --all-targets -- -D warnings; done
+	@$(CARGO) clippy --release -p dwf-trainer --features cuda --all-targets -- -D warnings
 
 clean:
 	@rm -rf $(BUILD)

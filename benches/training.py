@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Training steps a second: dwf train against PyTorch eager, on this machine's CPU, in one run.
+"""Training steps a second: dwf train against PyTorch eager, on this machine's CPU or, built with the
+feature cuda, on its GPU, in one run.
 
-usage: training.py TRAINING
+usage: training.py TRAINING [cuda]
 
 TRAINING is the program that `cargo bench -p dwf-trainer --bench training --no-run` names. Both train
 the reference's network (h 512) on 100 random latents. PyTorch does what the reference's loop does:
@@ -30,8 +31,9 @@ class Reference(nn.Module):
         return self.net(torch.cat([x, self.time(t)], dim=1))
 
 
-def pytorch(latent, batch, fused):
+def pytorch(latent, batch, fused, device):
     torch.manual_seed(0)
+    torch.set_default_device(device)
     model, latents = Reference(latent), torch.randn(NETWORKS, latent)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
 
@@ -43,26 +45,33 @@ def pytorch(latent, batch, fused):
         loss.backward()
         optimizer.step()
 
+    def finish():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     for _ in range(3):
         step()
+    finish()
     start, steps = time.perf_counter(), 0
     while time.perf_counter() - start < SECONDS:
         step()
         steps += 1
+    finish()
     return steps / (time.perf_counter() - start)
 
 
-def dwf(program, latent, batch):
-    command = [program, str(latent), str(WIDTH), str(batch), str(SECONDS)]
+def dwf(program, latent, batch, device):
+    command = [program, str(latent), str(WIDTH), str(batch), str(SECONDS), device]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main():
-    (program,) = sys.argv[1:]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; steps a second")
+    program, device = [*sys.argv[1:], "cpu"][:2]
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__}, {where}; steps a second")
     for latent, batch in CASES:
-        turns = [(dwf(program, latent, batch), pytorch(latent, batch, False),
-                  pytorch(latent, batch, True)) for _ in range(TURNS)]
+        turns = [(dwf(program, latent, batch, device), pytorch(latent, batch, False, device),
+                  pytorch(latent, batch, True, device)) for _ in range(TURNS)]
         ours, plain, fused = (max(column) for column in zip(*turns))
         print(f"d {latent:5}, batch {batch:3}: dwf {ours:8.1f} | PyTorch {plain:8.1f}, fused "
               f"{fused:8.1f} | ratio {ours / max(plain, fused):.2f}", flush=True)

@@ -1,4 +1,5 @@
-//! Steps a second of training the reference velocity network: `training LATENT WIDTH BATCH SECONDS`.
+//! Steps a second of training the reference velocity network:
+//! `training LATENT WIDTH BATCH SECONDS [cuda]`.
 //!
 //! Everything that a step of `dwf train` does: drawing the batch, loss and gradient, clipping,
 //! AdamW, the moving average. `benches/training.py` compares it with PyTorch.
@@ -8,12 +9,12 @@
 use std::time::Instant;
 
 use dwf_trainer::{
-    flow::{self, FlowOptions, Keep, Quality, State, Task},
+    flow::{self, FlowOptions, Keep, Quality, Task, Training},
     interrupt,
     path::{Latents, Target},
     random::Random,
     train::TrainOptions,
-    velocity::{Shape, Variant, Velocity},
+    velocity::{Device, Shape, Variant, Velocity},
 };
 
 #[global_allocator]
@@ -25,7 +26,7 @@ const WARM_UP: usize = 3;
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let [latent, width, batch, seconds] = numbers[..] else {
-        println!("usage: training LATENT WIDTH BATCH SECONDS");
+        println!("usage: training LATENT WIDTH BATCH SECONDS [cuda]");
         return;
     };
     let shape = Shape {
@@ -50,6 +51,10 @@ fn main() {
     let mut options = FlowOptions {
         steps: 1 << 20,
         keep: Keep::Last,
+        device: match std::env::args().any(|a| a == "cuda") {
+            true => Device::Cuda,
+            false => Device::Cpu,
+        },
         ..defaults
     };
     options.path.batch = batch;
@@ -61,7 +66,7 @@ fn main() {
     };
     let mut clock = Instant::now();
     let mut done = 0;
-    let mut tell = |_: &State, at: flow::Progress| {
+    let mut tell = |_: &mut Training, at: flow::Progress| {
         if at.step == WARM_UP {
             clock = Instant::now();
         }
@@ -71,6 +76,8 @@ fn main() {
             false => Ok(()),
         }
     };
-    let _ = flow::train(&task, &options, None, &mut |_| Ok(fine), &mut tell);
-    println!("{}", done as f64 / clock.elapsed().as_secs_f64());
+    match flow::train(&task, &options, None, &mut |_| Ok(fine), &mut tell) {
+        Err(e) if done == 0 => println!("{e}"),
+        _ => println!("{}", done as f64 / clock.elapsed().as_secs_f64()),
+    }
 }

@@ -29,9 +29,9 @@ pub struct Step {
     pub clip: f32,
 }
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.999;
-const EPSILON: f32 = 1e-8;
+pub(crate) const BETA1: f32 = 0.9;
+pub(crate) const BETA2: f32 = 0.999;
+pub(crate) const EPSILON: f32 = 1e-8;
 /// Parameters that a thread takes at a time, and how many times so many at the least: handing
 /// over less costs more than it saves.
 const CHUNK: usize = 1 << 14;
@@ -58,17 +58,11 @@ impl AdamW {
     ) -> f32 {
         self.step += 1;
         let norm = norm(gradient);
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
-        let update = Update {
-            shorten: if norm > step.clip {
-                step.clip / norm
-            } else {
-                1.0
-            },
-            rate: (f64::from(step.rate) / correction(BETA1)) as f32,
-            scale: (1.0 / correction(BETA2).sqrt()) as f32,
-            shrink: 1.0 - step.rate * step.weight_decay,
-            average: step.average,
+        let update = step.update(self.step);
+        let shorten = if norm > update.clip {
+            update.clip / norm
+        } else {
+            1.0
         };
         let places = (
             parameters.par_chunks_mut(CHUNK),
@@ -81,35 +75,54 @@ impl AdamW {
             .with_min_len(MIN_CHUNKS)
             .for_each(|(gradient, (parameters, average, first, second))| {
                 let places = [parameters, average, first, second];
-                Arch::new().dispatch(|| update.apply(gradient, places));
+                Arch::new().dispatch(|| update.apply(gradient, shorten, places));
             });
         norm
     }
 }
 
+impl Step {
+    /// The numbers of step `number`, which counts from 1.
+    pub(crate) fn update(&self, number: usize) -> Update {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(number as f64);
+        Update {
+            clip: self.clip,
+            rate: (f64::from(self.rate) / correction(BETA1)) as f32,
+            scale: (1.0 / correction(BETA2).sqrt()) as f32,
+            shrink: 1.0 - self.rate * self.weight_decay,
+            follow: 1.0 - self.average,
+        }
+    }
+}
+
 /// One step's numbers.
-struct Update {
-    shorten: f32,
-    rate: f32,
-    scale: f32,
-    shrink: f32,
-    average: f32,
+pub(crate) struct Update {
+    /// The gradient's greatest norm.
+    pub(crate) clip: f32,
+    /// Of the first moment, its bias corrected.
+    pub(crate) rate: f32,
+    /// Of the second moment's root, to correct its bias.
+    pub(crate) scale: f32,
+    /// What weight decay leaves of a parameter.
+    pub(crate) shrink: f32,
+    /// How far the average goes towards a parameter.
+    pub(crate) follow: f32,
 }
 
 impl Update {
-    /// To parameters, their average, first and second moments.
+    /// To parameters, their average, first and second moments; `shorten` is the gradient's factor.
     #[inline(always)]
-    fn apply(&self, gradient: &[f32], places: [&mut [f32]; 4]) {
+    fn apply(&self, gradient: &[f32], shorten: f32, places: [&mut [f32]; 4]) {
         let [parameters, average, first, second] = places;
         let values = parameters.iter_mut().zip(average).zip(gradient);
         for (((parameter, average), g), (first, second)) in values.zip(first.iter_mut().zip(second))
         {
-            let g = g * self.shorten;
+            let g = g * shorten;
             *first += (1.0 - BETA1) * (g - *first);
             *second += (1.0 - BETA2) * (g * g - *second);
             *parameter = *parameter * self.shrink
                 - self.rate * *first / (second.sqrt() * self.scale + EPSILON);
-            *average += (1.0 - self.average) * (*parameter - *average);
+            *average += self.follow * (*parameter - *average);
         }
     }
 }

@@ -10,19 +10,21 @@
 //! validation data, by the task. Test data never takes part.
 
 mod state;
+mod training;
 
-use std::f32::consts::PI;
+use std::{collections::VecDeque, f32::consts::PI};
 
 use dwf::ode::{Grid, Method, Solver, Workspace, integrate};
+use rayon::prelude::*;
 use serde::Serialize;
 
-pub use self::state::State;
+pub use self::{state::State, training::Training};
 use crate::{
     adamw::Step,
-    error::{Error, Result, Status, invalid},
+    error::{Result, invalid},
     path::{Batch, Latents, PathOptions, Target},
     random::Random,
-    velocity::{Device, Gradient, Points, Shape, Velocity},
+    velocity::{Device, Points, Shape, Velocity},
 };
 
 /// How to train.
@@ -182,6 +184,9 @@ const COLLAPSED: f64 = 0.1;
 const CHECK_STREAM: u64 = 1;
 const STEP_STREAMS: u64 = 1 << 40;
 
+/// Numbers in batches that are drawn ahead, at the most.
+const AHEAD: usize = 1 << 22;
+
 /// For [`memory`]: the weights, their gradient in two halves, moments, average, the average that is
 /// kept, and a state's bytes.
 const WEIGHT_COPIES: usize = 12;
@@ -204,58 +209,93 @@ pub fn memory(shape: &Shape, batch: usize, held_out: usize) -> usize {
 /// `progress` is told after every step and may stop the training by an error, with the state to
 /// resume from.
 ///
-/// Errors: those of `judge` and `progress`; DIVERGED if the loss is not finite or the samples
-/// collapse.
+/// Errors: those of `judge`, `progress` and the device; DIVERGED if the loss is not finite or the
+/// samples collapse.
 pub fn train(
     task: &Task<'_>,
     options: &FlowOptions,
     state: Option<State>,
     judge: &mut dyn FnMut(&Velocity) -> Result<Quality>,
-    progress: &mut dyn FnMut(&State, Progress) -> Result<()>,
+    progress: &mut dyn FnMut(&mut Training, Progress) -> Result<()>,
 ) -> Result<Flow> {
     let held_out = HeldOut::new(task.held_out, options);
-    let mut state = state.unwrap_or_else(|| State::new(task.start, held_out.loss(task.start)));
-    let size = task.start.shape.latent;
+    let state = match state {
+        Some(state) => state,
+        None => State::new(task.start, held_out.loss(task.start)?),
+    };
     let every = options.steps.div_ceil(CHECKS).max(1);
-    let mut gradient = Gradient::new(task.start.shape, options.device);
-    while state.step() < options.steps && !state.exhausted(options.keep) {
-        let step = state.step() + 1;
-        let stream = STEP_STREAMS + ((options.round as u64) << 32) + step as u64;
-        let mut random = Random::new(options.seed, stream);
-        let Batch { points, velocity } = Batch::draw(task.target, size, &options.path, &mut random);
-        let loss = gradient.loss(&state.velocity.weights, &points, &velocity);
-        if !loss.is_finite() {
-            return Err(Error::new(
-                Status::Diverged,
-                format!("training diverged: the loss is {loss} at step {step}; lower --rate"),
-            ));
-        }
-        state.advance(&gradient.values, options);
+    let mut batches = Batches::new(task, options, state.step());
+    let mut training = Training::new(state, options.device)?;
+    while training.steps() < options.steps && !training.exhausted(options.keep) {
+        let loss = training.step(&batches.next(), options)?;
+        let step = training.steps();
         let checked = step.is_multiple_of(every) || step == options.steps;
         if checked {
+            let average = &training.state()?.average;
             let check = Check {
                 step,
-                held_out_loss: held_out.loss(&state.average),
-                quality: judge(&state.average)?,
+                held_out_loss: held_out.loss(average)?,
+                quality: judge(average)?,
             };
-            state.see(check, options.keep)?;
+            training.see(check, options.keep)?;
         }
-        let check = state.checks().last().copied();
         let at = Progress {
             step,
             loss,
-            check,
+            check: training.last_check(),
             checked,
         };
-        progress(&state, at)?;
+        progress(&mut training, at)?;
     }
-    Ok(state.finish())
+    training.finish()
+}
+
+/// The batches of a training's steps, in order. Some are drawn at a time, one a thread: what follows
+/// from a step's seed does not depend on that.
+struct Batches<'a> {
+    task: &'a Task<'a>,
+    options: &'a FlowOptions,
+    /// Steps whose batches are drawn.
+    steps: usize,
+    drawn: VecDeque<Batch>,
+}
+
+impl<'a> Batches<'a> {
+    /// After so many steps.
+    fn new(task: &'a Task<'a>, options: &'a FlowOptions, steps: usize) -> Self {
+        Self {
+            task,
+            options,
+            steps,
+            drawn: VecDeque::new(),
+        }
+    }
+
+    fn next(&mut self) -> Batch {
+        if self.drawn.is_empty() {
+            let size = self.task.start.shape.latent * self.options.path.batch;
+            let ahead = (AHEAD / size).clamp(1, rayon::current_num_threads());
+            let steps = self.steps + 1..self.steps + 1 + ahead;
+            self.steps += ahead;
+            let batches = steps.into_par_iter().map(|step| self.draw(step));
+            self.drawn = batches.collect::<Vec<_>>().into();
+        }
+        self.drawn.pop_front().expect("at least one was drawn")
+    }
+
+    fn draw(&self, step: usize) -> Batch {
+        let Self { task, options, .. } = self;
+        let stream = STEP_STREAMS + ((options.round as u64) << 32) + step as u64;
+        let mut random = Random::new(options.seed, stream);
+        let size = task.start.shape.latent;
+        Batch::draw(task.target, size, &options.path, &mut random)
+    }
 }
 
 /// Carries noise along a velocity: latents [count, size] from noise of the same shape, under
 /// `conditions` [count, condition].
 ///
-/// Errors: those of the integration.
+/// Errors: those of the integration and of the device.
 pub fn carry(
     velocity: &Velocity,
     noise: Vec<f32>,
@@ -266,14 +306,14 @@ pub fn carry(
 ) -> Result<Vec<f32>> {
     let size = velocity.shape.latent;
     let mut state = noise;
-    let mut evaluator = velocity.evaluator(device);
+    let mut evaluator = velocity.evaluator(device)?;
     let mut evaluate = |t: &[f32], x: &[f32], v: &mut [f32]| {
         let points = Points {
             x: x.to_vec(),
             t: t.repeat(x.len() / size / t.len()),
             condition: conditions.to_vec(),
         };
-        v.copy_from_slice(&evaluator.evaluate(points));
+        v.copy_from_slice(&evaluator.evaluate(&points)?);
         Ok(())
     };
     let workspace = &mut Workspace::default();
@@ -334,12 +374,14 @@ impl HeldOut {
         }
     }
 
-    fn loss(&self, velocity: &Velocity) -> Option<f64> {
-        let batch = self.batch.as_ref()?;
-        let v = velocity.evaluate(batch.points.clone(), self.device);
+    fn loss(&self, velocity: &Velocity) -> Result<Option<f64>> {
+        let Some(batch) = &self.batch else {
+            return Ok(None);
+        };
+        let v = velocity.evaluate(&batch.points, self.device)?;
         let squares = v.iter().zip(&batch.velocity);
         let squares = squares.map(|(v, target)| f64::from(v - target).powi(2));
-        Some(squares.sum::<f64>() / batch.velocity.len() as f64)
+        Ok(Some(squares.sum::<f64>() / batch.velocity.len() as f64))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     error::{Result, Status, invalid, io},
     export::{self, About, WHOLE},
     files::{self, Staging},
-    flow::{self, Flow, FlowOptions, Keep, State, Task},
+    flow::{self, Flow, FlowOptions, Keep, State, Task, Training},
     gauge::{self, Gauges},
     groups::Groups,
     interrupt,
@@ -438,14 +438,14 @@ impl Trainer<'_> {
         let zoo = &self.latents.training;
         let mut judge =
             |velocity: &Velocity| self.judge.measure(&flow::sample(velocity, zoo, options)?);
-        let mut tell = |state: &State, at: flow::Progress| {
+        let mut tell = |training: &mut Training, at: flow::Progress| {
             progress.step(|| describe(&at));
             if let (true, Some(check)) = (at.checked, at.check) {
                 progress::event("check", json!({ "stage": stage, "check": check }));
             }
             let stop = interrupt::requested();
             if stop || at.step == options.steps || saved.elapsed() > STATE_INTERVAL {
-                part.write(STATE, &state.to_bytes())?;
+                part.write(STATE, &training.state()?.to_bytes())?;
                 saved = Instant::now();
             }
             match stop {

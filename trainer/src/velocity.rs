@@ -4,7 +4,7 @@
 //! concatenation of state and embedding, so that a time shared by a whole batch is embedded once.
 
 #[cfg(feature = "cuda")]
-mod burn;
+pub(crate) mod cuda;
 mod device;
 mod gelu;
 mod onnx;
@@ -16,6 +16,8 @@ use std::ops::Range;
 use dwf::condition::ConditionSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(not(feature = "cuda"))]
+pub(crate) use self::device::without_cuda;
 pub use self::device::{Device, Evaluator, Gradient, Points};
 use crate::random::Random;
 

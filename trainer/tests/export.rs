@@ -148,7 +148,7 @@ fn samples_are_those_of_the_trainers_network() {
             let mut z = vec![0f32; LATENT];
             noise::fill(9, i as u64, 1.0, &mut z);
             let mut field = |t: &[f32], x: &[f32], v: &mut [f32]| {
-                v.copy_from_slice(&velocity.evaluate(common::points(x, t), Device::Cpu));
+                v.copy_from_slice(&velocity.evaluate(&common::points(x, t), Device::Cpu)?);
                 Ok(())
             };
             integrate(

@@ -5,7 +5,7 @@ mod common;
 use dwf::ode::{Grid, Method, Solver};
 use dwf_trainer::{
     error::{Result, Status},
-    flow::{self, Flow, FlowOptions, Keep, Progress, Quality, State, Task},
+    flow::{self, Flow, FlowOptions, Keep, Progress, Quality, State, Task, Training},
     interrupt,
     path::{Coupling, Latents, Target},
     reflow,
@@ -67,6 +67,7 @@ fn train(
         check += 1;
         Ok(judge(check))
     };
+    let mut progress = |training: &mut Training, at: Progress| progress(training.state()?, at);
     flow::train(&task, options, state, &mut judge, &mut progress)
 }
 

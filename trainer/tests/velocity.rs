@@ -198,7 +198,7 @@ fn networks_compute_the_formulas() {
         let velocity = velocity(shape);
         let points = points(&shape, 1);
         let expected = Reference(&velocity).evaluate(&points);
-        let found = velocity.evaluate(points, Device::Cpu);
+        let found = velocity.evaluate(&points, Device::Cpu).unwrap();
         assert_eq!(found.len(), expected.len());
         for (v, expected) in found.iter().zip(expected) {
             // f32 rounding through up to ten layers of values of size one.
@@ -226,7 +226,7 @@ fn gradients_are_those_of_the_formulas() {
                 .map(|(v, target)| (v - f64::from(*target)).powi(2));
             squares.sum::<f64>() / target.len() as f64
         };
-        let mut gradient = Gradient::new(shape, Device::Cpu);
+        let mut gradient = Gradient::new(shape);
         // What a pass over fewer points leaves behind must not matter.
         let one = Points {
             x: points.x[..3].to_vec(),
@@ -263,7 +263,7 @@ fn gradients_are_those_of_the_formulas() {
 fn an_untrained_flow_stands_still_and_seeds_differ() {
     for shape in shapes(5, 16) {
         let untrained = Velocity::untrained(shape, 1);
-        let v = untrained.evaluate(points(&shape, 1), Device::Cpu);
+        let v = untrained.evaluate(&points(&shape, 1), Device::Cpu).unwrap();
         assert!(v.iter().all(|v| *v == 0.0));
         assert_eq!(untrained, Velocity::untrained(shape, 1));
         assert_ne!(untrained, Velocity::untrained(shape, 2));

@@ -17,7 +17,7 @@ use crate::{
 pub struct State {
     pub(super) velocity: Velocity,
     pub(super) average: Velocity,
-    adamw: AdamW,
+    pub(super) adamw: AdamW,
     log: Log,
     /// The average's weights at the check that is kept so far.
     kept: Option<Vec<f32>>,
@@ -77,18 +77,16 @@ impl State {
         &self.log.checks
     }
 
-    /// One step of the optimiser.
-    pub(super) fn advance(&mut self, gradient: &[f32], options: &FlowOptions) {
+    /// Counts a step of the optimiser, and says how it is made.
+    pub(super) fn next_step(&mut self, options: &FlowOptions) -> Step {
         self.log.step += 1;
         let step = self.log.step as f32;
-        let step = Step {
+        Step {
             rate: options.step.rate * rate(self.log.step, options.steps),
             // An average of few steps must not remember the untrained network.
             average: options.step.average.min(step / (step + 10.0)),
             ..options.step
-        };
-        let (weights, average) = (&mut self.velocity.weights, &mut self.average.weights);
-        self.adamw.step(weights, gradient, average, step);
+        }
     }
 
     /// Takes note of a check, and of the weights if it is the one to keep.

@@ -5,9 +5,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
-use super::burn;
+use super::cuda;
 use super::{Shape, Velocity, VelocityTensor, tape::Tape};
-use crate::error::{Result, invalid};
+use crate::error::Result;
+#[cfg(not(feature = "cuda"))]
+use crate::error::{Error, Status};
 
 /// Where velocity networks are trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,15 +22,14 @@ pub enum Device {
 }
 
 impl Device {
-    /// Errors: INVALID_ARGUMENT if this build cannot use it.
+    /// Errors: UNSUPPORTED if this build or this machine cannot use it.
     pub fn check(self) -> Result<()> {
         match self {
             Self::Cpu => Ok(()),
-            Self::Cuda if cfg!(feature = "cuda") => Ok(()),
-            Self::Cuda => Err(invalid(
-                "this dwf was built without CUDA; build it with \
-                 `cargo build --release -p dwf-trainer --features cuda`",
-            )),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => cuda::Gpu::open().map(drop),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda => Err(without_cuda()),
         }
     }
 }
@@ -67,18 +68,20 @@ enum Network<'a> {
         tape: Tape,
     },
     #[cfg(feature = "cuda")]
-    Cuda(burn::Network),
+    Cuda(cuda::Network),
 }
 
 impl Evaluator<'_> {
     /// v at the points, [batch, latent].
-    pub fn evaluate(&mut self, points: Points) -> Vec<f32> {
+    ///
+    /// Errors: the GPU's, as for want of memory.
+    pub fn evaluate(&mut self, points: &Points) -> Result<Vec<f32>> {
         match &mut self.0 {
             Network::Cpu {
                 velocity: Velocity { shape, weights },
                 tensors,
                 tape,
-            } => tape.forward(shape, tensors, weights, &points).to_vec(),
+            } => Ok(tape.forward(shape, tensors, weights, points).to_vec()),
             #[cfg(feature = "cuda")]
             Network::Cuda(network) => network.evaluate(points),
         }
@@ -87,31 +90,43 @@ impl Evaluator<'_> {
 
 impl Velocity {
     /// The network on a device.
-    pub fn evaluator(&self, device: Device) -> Evaluator<'_> {
-        Evaluator(match device {
-            #[cfg(feature = "cuda")]
-            Device::Cuda => Network::Cuda(burn::Network::new(&self.shape, &self.weights)),
-            _ => Network::Cpu {
+    ///
+    /// Errors: those of [`Device::check`], and the GPU's.
+    pub fn evaluator(&self, device: Device) -> Result<Evaluator<'_>> {
+        Ok(Evaluator(match device {
+            Device::Cpu => Network::Cpu {
                 velocity: self,
                 tensors: self.tensors(),
                 tape: Tape::default(),
             },
-        })
+            #[cfg(feature = "cuda")]
+            Device::Cuda => Network::Cuda(cuda::Network::new(&self.shape, &self.weights)?),
+            #[cfg(not(feature = "cuda"))]
+            Device::Cuda => return Err(without_cuda()),
+        }))
     }
 
     /// v at the points, [batch, latent].
-    pub fn evaluate(&self, points: Points, device: Device) -> Vec<f32> {
-        self.evaluator(device).evaluate(points)
+    ///
+    /// Errors: as for [`Velocity::evaluator`].
+    pub fn evaluate(&self, points: &Points, device: Device) -> Result<Vec<f32>> {
+        self.evaluator(device)?.evaluate(points)
     }
 }
 
-/// Losses of networks of one shape and their gradients, in memory that stays.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn without_cuda() -> Error {
+    let message = "this dwf was built without CUDA; build it with \
+                   `cargo build --release -p dwf-trainer --features cuda`, or use --device cpu";
+    Error::new(Status::Unsupported, message)
+}
+
+/// Losses of networks of one shape and their gradients, on the processor, in memory that stays.
 pub struct Gradient {
     /// Of the last loss by every weight.
     pub values: Vec<f32>,
     shape: Shape,
     tensors: Vec<VelocityTensor>,
-    device: Device,
     halves: [Half; 2],
     /// The second half's gradient.
     second: Vec<f32>,
@@ -132,12 +147,11 @@ const CHUNK: usize = 1 << 15;
 
 impl Gradient {
     /// For networks of this shape.
-    pub fn new(shape: Shape, device: Device) -> Self {
+    pub fn new(shape: Shape) -> Self {
         Self {
             values: vec![0.0; shape.weight_count()],
             tensors: shape.tensors(),
             shape,
-            device,
             halves: Default::default(),
             second: Vec::new(),
         }
@@ -145,16 +159,6 @@ impl Gradient {
 
     /// The mean squared difference of v at the points and `target` [batch, latent].
     pub fn loss(&mut self, weights: &[f32], points: &Points, target: &[f32]) -> f32 {
-        match self.device {
-            #[cfg(feature = "cuda")]
-            Device::Cuda => {
-                burn::loss_gradient(&self.shape, weights, points, target, &mut self.values)
-            }
-            _ => self.loss_on_tape(weights, points, target),
-        }
-    }
-
-    fn loss_on_tape(&mut self, weights: &[f32], points: &Points, target: &[f32]) -> f32 {
         let (shape, tensors, rows) = (&self.shape, &self.tensors, points.t.len());
         let count = target.len() as f32;
         let half = |half: &mut Half, rows: Range<usize>, gradient: &mut [f32]| {

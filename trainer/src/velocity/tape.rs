@@ -32,7 +32,7 @@ struct Node {
 
 /// What was done; weights by their places, values by their nodes.
 #[derive(Clone, Debug, Default)]
-enum Operation {
+pub(super) enum Operation {
     #[default]
     Input,
     Linear {
@@ -52,7 +52,7 @@ enum Operation {
 
 /// What a product is added to.
 #[derive(Clone, Debug)]
-enum Offset {
+pub(super) enum Offset {
     Bias(Range<usize>),
     Value(usize),
 }
