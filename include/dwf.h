@@ -253,7 +253,7 @@ typedef struct dwf_sampler_options {
     uint32_t device;
     // Which GPU.
     int32_t device_id;
-    // Threads; 0: one a core. A GPU needs only the calling one.
+    // Threads; 0: one a core. On a GPU the calling one and one of the sampler's own.
     uint32_t threads;
     // Most networks generated at a time; it bounds the workspace. 0: 64 a thread, 256 on a GPU, or
     // as many as `memory_limit` allows.

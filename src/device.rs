@@ -5,7 +5,7 @@ pub(crate) mod cuda;
 
 use std::{slice, sync::Arc};
 
-use crate::{error::Result, layout::DType, memory::zeros};
+use crate::{error::Result, memory::zeros};
 use cuda::Cuda;
 
 /// Where memory lies.
@@ -16,6 +16,19 @@ pub(crate) enum Space {
 }
 
 impl Space {
+    pub(crate) fn is_gpu(&self) -> bool {
+        matches!(self, Self::Cuda(_))
+    }
+
+    /// Runs `work` where ONNX Runtime has to be called from for this device: a GPU has a thread.
+    /// From that thread it is a plain call.
+    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Self::Host => work(),
+            Self::Cuda(cuda) => cuda.run(work),
+        }
+    }
+
     /// Uninitialised memory of the device.
     ///
     /// Errors: OUT_OF_MEMORY, RUNTIME_FAILED.
@@ -70,7 +83,8 @@ impl Space {
         }
     }
 
-    /// Copies rows of `row_bytes` bytes within the device; under way until [`Space::wait`].
+    /// Copies rows of `row_bytes` bytes from the device to itself or to staging memory; under way
+    /// until [`Space::wait`].
     ///
     /// # Safety
     /// Both sides are valid for as many rows, and do not overlap.
@@ -81,61 +95,41 @@ impl Space {
         row_bytes: usize,
         rows: usize,
     ) -> Result<()> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::Host => from.copy_to(to, row_bytes, rows),
-                Self::Cuda(cuda) => return cuda.copy_rows(from, to, row_bytes, rows),
-            }
+        if let Self::Cuda(cuda) = self {
+            // SAFETY: the caller's promise.
+            return unsafe { cuda.copy_rows(from, to, row_bytes, rows) };
+        }
+        for row in 0..rows {
+            let (from, to) = (from.skip(row).data, to.skip(row).data);
+            // SAFETY: the caller's promise.
+            unsafe { to.copy_from_nonoverlapping(from, row_bytes) };
         }
         Ok(())
     }
 
-    /// Copies rows from the device to staging memory; under way until [`Space::wait`].
+    /// Fills device memory with `count` elements of `size` bytes, 2 or 4, of these bits; under way
+    /// until [`Space::wait`].
     ///
     /// # Safety
-    /// As [`Space::copy_rows`].
-    pub(crate) unsafe fn download_rows(
+    /// `to` is aligned and has room.
+    pub(crate) unsafe fn fill(
         &self,
-        from: Rows,
-        to: Rows,
-        row_bytes: usize,
-        rows: usize,
+        to: *mut u8,
+        bits: u32,
+        size: usize,
+        count: usize,
     ) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe {
-            match self {
-                Self::Host => from.copy_to(to, row_bytes, rows),
-                Self::Cuda(cuda) => return cuda.download_rows(from, to, row_bytes, rows),
+            match (self, size) {
+                (Self::Cuda(cuda), _) => return cuda.fill(to, bits, size, count),
+                (Self::Host, 4) => slice::from_raw_parts_mut(to.cast::<u32>(), count).fill(bits),
+                (Self::Host, _) => {
+                    slice::from_raw_parts_mut(to.cast::<u16>(), count).fill(bits as u16);
+                }
             }
         }
         Ok(())
-    }
-
-    /// Fills device memory with NaN; under way until [`Space::wait`].
-    ///
-    /// # Safety
-    /// `to` is aligned and has room for `count` elements of `dtype`.
-    pub(crate) unsafe fn fill_nan(&self, to: *mut u8, dtype: DType, count: usize) -> Result<()> {
-        let bits = match dtype {
-            DType::F32 => f32::NAN.to_bits(),
-            DType::F16 => half::f16::NAN.to_bits().into(),
-            DType::Bf16 => half::bf16::NAN.to_bits().into(),
-        };
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (self, dtype.size()) {
-                (Self::Cuda(cuda), size) => cuda.fill(to, bits, size, count),
-                (Self::Host, 4) => {
-                    slice::from_raw_parts_mut(to.cast::<u32>(), count).fill(bits);
-                    Ok(())
-                }
-                (Self::Host, _) => {
-                    slice::from_raw_parts_mut(to.cast::<u16>(), count).fill(bits as u16);
-                    Ok(())
-                }
-            }
-        }
     }
 
     /// Waits until all copies are done.
@@ -159,16 +153,6 @@ impl Rows {
         Self {
             data: self.data.wrapping_add(rows * self.pitch),
             ..self
-        }
-    }
-
-    /// # Safety
-    /// As [`Space::copy_rows`], in host memory.
-    unsafe fn copy_to(self, to: Self, row_bytes: usize, rows: usize) {
-        for row in 0..rows {
-            let (from, to) = (self.skip(row).data, to.skip(row).data);
-            // SAFETY: the caller's promise.
-            unsafe { to.copy_from_nonoverlapping(from, row_bytes) };
         }
     }
 }
@@ -258,6 +242,13 @@ impl Buffer {
     /// Bytes on the device.
     pub(crate) fn bytes(&self) -> usize {
         self.block.bytes()
+    }
+
+    /// Bytes of host memory beside them.
+    pub(crate) fn host_bytes(&self) -> usize {
+        self.staging
+            .as_ref()
+            .map_or(0, |staging| staging.bytes().len())
     }
 
     /// What the host sees: written before [`Buffer::upload`], valid after [`Buffer::download`].

@@ -11,7 +11,7 @@ use crate::{
     model::Model,
     ode::Solver,
     runtime::Runtime,
-    session::{Binding, Provider, Session, Tensor},
+    session::{Binding, Session, Tensor},
     trajectory::Precision,
     velocity::{Parts, prune, to_half},
 };
@@ -38,7 +38,6 @@ impl Network {
         runtime: &Runtime,
         model: &Model,
         space: &Space,
-        provider: Provider,
         precision: Precision,
     ) -> Result<Self> {
         let graph = model.description().graph.graph.clone().unwrap_or_default();
@@ -49,7 +48,7 @@ impl Network {
             prune(&mut rest);
         }
         Ok(Self {
-            rest: Arc::new(Session::new(runtime, model, rest, provider)?),
+            rest: Arc::new(Session::new(runtime, model, rest, space)?),
             time,
             names: parts.features,
             widths,
@@ -64,7 +63,7 @@ impl Network {
 
     /// The name of ONNX Runtime's provider.
     pub(crate) fn provider(&self) -> &'static str {
-        self.rest.provider().name()
+        self.rest.provider()
     }
 
     /// The features of all times on `solver`'s grid; of none for a solver whose times are not
@@ -97,11 +96,10 @@ fn split(
 ) -> (Parts, Option<Arc<Session>>, Vec<usize>) {
     let parts = Parts::new(graph);
     if let Some(time) = &parts.time {
-        let loaded =
-            Session::new(runtime, model, time.clone(), Provider::Cpu).and_then(|session| {
-                let features = session.compute(value::T, &mut [0.0], &parts.features)?;
-                Ok((session, features.iter().map(Vec::len).collect()))
-            });
+        let loaded = Session::new(runtime, model, time.clone(), &Space::Host).and_then(|session| {
+            let features = session.compute(value::T, &mut [0.0], &parts.features)?;
+            Ok((session, features.iter().map(Vec::len).collect()))
+        });
         if let Ok((session, widths)) = loaded {
             return (parts, Some(Arc::new(session)), widths);
         }
@@ -202,11 +200,19 @@ impl Evaluator {
         &mut self.condition.host_mut()[..rows * self.condition_size]
     }
 
-    /// Bytes of the buffers.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes of the network's inputs and outputs, where it computes.
+    pub(crate) fn device_bytes(&self) -> usize {
+        self.buffers().map(Buffer::bytes).sum()
+    }
+
+    /// Bytes of host memory beside them.
+    pub(crate) fn host_bytes(&self) -> usize {
+        size_of_val(&self.t[..]) + self.buffers().map(Buffer::host_bytes).sum::<usize>()
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         let buffers = [&self.x, &self.condition, &self.v];
-        let buffers = buffers.into_iter().chain(&self.features);
-        size_of_val(&self.t[..]) + buffers.map(Buffer::bytes).sum::<usize>()
+        buffers.into_iter().chain(&self.features)
     }
 
     /// Writes v(x, t) as [`crate::ode::Velocity`] asks for; `features` may know the time.

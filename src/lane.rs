@@ -37,8 +37,15 @@ impl Lane {
         })
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.evaluator.bytes() + self.workspace.bytes() + size_of_val(&self.unconditional[..])
+    /// Bytes where the network computes.
+    pub(crate) fn device_bytes(&self) -> usize {
+        self.evaluator.device_bytes()
+    }
+
+    /// Bytes of host memory beside them.
+    pub(crate) fn host_bytes(&self) -> usize {
+        let unconditional = size_of_val(&self.unconditional[..]);
+        self.evaluator.host_bytes() + self.workspace.bytes() + unconditional
     }
 
     /// Carries the networks of `work` from noise into `state`.

@@ -42,7 +42,7 @@ pub struct SamplerOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Where to run.
     pub device: Device,
-    /// Threads; 0: as many as the machine has cores. A GPU needs only the calling one.
+    /// Threads; 0: as many as the machine has cores. On a GPU the calling one and one of its own.
     pub threads: usize,
     /// Most networks generated at a time, 1 to [`MAX_BATCH`]; it bounds the workspace. 0: 64 a
     /// thread, 256 on a GPU, or as many as `memory_limit` allows.

@@ -221,10 +221,13 @@ impl<'a> Output<'a> {
             return Ok(());
         };
         match &self.place {
-            Place::Rows { data, .. } => cuda.check_pointer(*data),
-            Place::Tensors { pointers, .. } => pointers
+            Place::Rows { data, elements, .. } => {
+                cuda.check_pointer(*data, elements * self.dtype.size())
+            }
+            Place::Tensors { pointers, sizes } => pointers
                 .iter()
-                .try_for_each(|pointer| cuda.check_pointer(*pointer)),
+                .zip(sizes.iter().cycle())
+                .try_for_each(|(pointer, size)| cuda.check_pointer(*pointer, *size)),
         }
     }
 
@@ -412,11 +415,17 @@ impl Writer<'_> {
     fn invalidate(&self, rows: Range<usize>) {
         const NANS: [f32; 256] = [f32::NAN; 256];
         if let Some(device) = self.device {
+            let nan = match self.output.dtype {
+                DType::F32 => f32::NAN.to_bits(),
+                DType::F16 => f16::NAN.to_bits().into(),
+                DType::Bf16 => bf16::NAN.to_bits().into(),
+            };
+            let size = self.output.dtype.size();
             for row in rows {
                 self.stretches(row, 0..self.layout.len(), |to, part| {
                     // A device that fails here has failed before, which is what the caller is told.
                     // SAFETY: `check` has found the memory large enough.
-                    let _ = unsafe { device.fill_nan(to, self.output.dtype, part.len()) };
+                    let _ = unsafe { device.fill(to, nan, size, part.len()) };
                 });
             }
             let _ = device.wait();

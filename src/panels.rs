@@ -16,7 +16,7 @@ use crate::{
     onnx::{GraphProto, ValueInfoProto, data_type},
     output::Writer,
     runtime::Runtime,
-    session::{Binding, Provider, Session, Tensor},
+    session::{Binding, Session, Tensor},
     trajectory::{LATENTS, WEIGHTS},
 };
 
@@ -36,10 +36,10 @@ const OUTPUT: usize = 64 << 20;
 /// Most elements of a panel's basis, which the device widens to float32.
 const WIDENED: usize = 64 << 20;
 
-/// Host memory through which the basis goes to the device; the most a streamed panel may take.
+/// Host memory through which the basis goes to the device, and what a streamed panel aims at.
 const STAGED: usize = 8 << 20;
 
-/// Host memory through which the output comes back, in two parts.
+/// Each of the two parts of host memory through which the output comes back.
 const RETURNED: usize = 8 << 20;
 
 /// Parts of a panel begin at multiples of this.
@@ -60,76 +60,80 @@ pub(crate) struct Panels {
     runtime: &'static Runtime,
     model: Model,
     space: Space,
-    provider: Provider,
     sources: Vec<Source>,
-    /// Columns of every panel but the last.
-    width: usize,
+    shape: Shape,
     storage: Storage,
     /// One for the host's memory, and one for each type in the device's, as they are asked for.
     sessions: Vec<(Option<DType>, Arc<Session>)>,
     output: Block,
     /// Part i of an output comes to slot i % 2 while the one before is written.
     returned: [Staging; 2],
-    zeros: Buffer,
+    zeros: Block,
     check: Buffer,
 }
 
 enum Storage {
-    /// Every panel, and what they went through.
+    /// Every panel.
     Resident(Vec<Block>),
     /// Panel i goes to slot i % 2 while the one before is decoded.
     Streamed([(Block, Staging); 2]),
 }
 
 impl Panels {
-    /// A decoder for up to `max_batch` latents, with the basis in the device's memory if it takes
-    /// no more than `room` bytes there, its output included.
+    /// A decoder for up to `max_batch` latents in `room` bytes of the device's memory, or in as
+    /// few as it can be done: with the basis there if that fits, in panels as wide as fit.
     ///
     /// Errors: OUT_OF_MEMORY, RUNTIME_FAILED.
     pub(crate) fn new(
         runtime: &'static Runtime,
         model: &Model,
         space: &Space,
-        provider: Provider,
         max_batch: usize,
         room: usize,
     ) -> Result<Self> {
         let sources = sources(model);
-        let resident = Shape::new(model, &sources, max_batch, WIDENED);
-        let all: usize = resident
-            .panels()
-            .map(|columns| size(&sources, columns.len()))
-            .sum();
-        let fits = !matches!(model.basis(), Basis::Linear { .. })
-            || all.saturating_add(resident.output_bytes(max_batch)) <= room;
-        let shape = match fits {
-            true => resident,
-            false => Shape::new(model, &sources, max_batch, STAGED / 4),
+        let shapes = |elements| Shape::narrowing(model, &sources, max_batch, elements);
+        let fitting = |elements, streamed| {
+            shapes(elements).find(|shape| shape.device_bytes(&sources, streamed) <= room)
         };
-        let output = shape.output_bytes(max_batch);
-        let returned = || space.staging(output.min(RETURNED));
+        // Only a linear basis can be larger than what it makes.
+        let linear = matches!(model.basis(), Basis::Linear { .. });
+        let resident = fitting(WIDENED, false).or_else(|| match linear {
+            true => None,
+            false => shapes(WIDENED).last(),
+        });
+        let (shape, streamed) = match resident {
+            Some(shape) => (shape, false),
+            None => {
+                let shape = fitting(STAGED / 4, true).or_else(|| shapes(STAGED / 4).last());
+                (shape.expect("there is a narrowest shape"), true)
+            }
+        };
+        let output = shape.output_bytes();
         let mut panels = Self {
             runtime,
             model: model.clone(),
             space: space.clone(),
-            provider,
-            width: shape.width,
+            shape,
             storage: Storage::Resident(Vec::new()),
-            sources,
             sessions: Vec::new(),
             output: space.allocate(output)?,
-            returned: [returned()?, returned()?],
-            zeros: Buffer::new(space, shape.width, 1)?,
+            returned: [
+                space.staging(output.min(RETURNED))?,
+                space.staging(output.min(RETURNED))?,
+            ],
+            zeros: zeros(space, shape.width)?,
             check: Buffer::new(space, max_batch, 1)?,
+            sources,
         };
-        panels.storage = if fits {
-            panels.upload()?
-        } else {
-            let slot = || {
+        panels.storage = match streamed {
+            false => panels.upload()?,
+            true => {
                 let bytes = size(&panels.sources, shape.width);
-                Ok::<_, crate::Error>((space.allocate(bytes)?, space.staging(bytes)?))
-            };
-            Storage::Streamed([slot()?, slot()?])
+                let slot =
+                    || Ok::<_, crate::Error>((space.allocate(bytes)?, space.staging(bytes)?));
+                Storage::Streamed([slot()?, slot()?])
+            }
         };
         panels.session(None)?;
         Ok(panels)
@@ -158,7 +162,7 @@ impl Panels {
             }
         };
         let returned: usize = self.returned.iter().map(|slot| slot.bytes().len()).sum();
-        slots + returned
+        slots + returned + self.check.host_bytes()
     }
 
     /// Decodes `rows` latents at `latents`, on the device, into networks `first_row..`.
@@ -174,10 +178,10 @@ impl Panels {
         first_row: usize,
         writer: &Writer,
     ) -> Result<Option<usize>> {
-        let session = self.session(writer.device_dtype())?;
-        let weights = self.model.metadata().layout.len();
-        let count = weights.div_ceil(self.width);
-        let width = self.width;
+        let goal = writer.device_dtype();
+        let session = self.session(goal)?;
+        let Shape { weights, width, .. } = self.shape;
+        let count = weights.div_ceil(width);
         let panel = |i: usize| i * width..weights.min((i + 1) * width);
         let mut failed: Option<usize> = None;
         self.send(0, panel(0))?;
@@ -187,8 +191,9 @@ impl Panels {
             if i + 1 < count {
                 self.send(i + 1, panel(i + 1))?;
             }
-            self.bind(&session, latents, rows, i, panel(i))?.run()?;
-            let bad = match writer.device_dtype() {
+            self.bind(&session, goal, latents, rows, i, panel(i))?
+                .run()?;
+            let bad = match goal {
                 None => self.write(rows, first_row, panel(i), writer)?,
                 Some(_) => self.copy(rows, first_row, panel(i), writer)?,
             };
@@ -210,10 +215,7 @@ impl Panels {
 
     /// All panels to the device.
     fn upload(&mut self) -> Result<Storage> {
-        let shape = Shape {
-            weights: self.model.metadata().layout.len(),
-            width: self.width,
-        };
+        let shape = self.shape;
         if self.sources.is_empty() {
             return Ok(Storage::Resident(Vec::new()));
         }
@@ -233,7 +235,7 @@ impl Panels {
             return Ok(session.clone());
         }
         let graph = compose(&self.model, &self.sources, goal);
-        let session = Session::new(self.runtime, &self.model, graph, self.provider)?;
+        let session = Session::new(self.runtime, &self.model, graph, &self.space)?;
         let session = Arc::new(session);
         self.sessions.push((goal, session.clone()));
         Ok(session)
@@ -242,16 +244,12 @@ impl Panels {
     fn bind(
         &mut self,
         session: &Arc<Session>,
+        goal: Option<DType>,
         latents: *mut u8,
         rows: usize,
         i: usize,
         columns: Range<usize>,
     ) -> Result<Binding> {
-        let goal = self
-            .sessions
-            .iter()
-            .find(|(_, known)| Arc::ptr_eq(known, session));
-        let goal = goal.and_then(|(goal, _)| *goal);
         let block = match &mut self.storage {
             Storage::Resident(panels) => panels.get_mut(i),
             Storage::Streamed(slots) => Some(&mut slots[i % 2].0),
@@ -324,7 +322,7 @@ impl Panels {
             pitch: row(part.len()),
         };
         // SAFETY: the run has written as much, and a slot has room for the rows of a part.
-        unsafe { self.space.download_rows(from, to, to.pitch, rows) }
+        unsafe { self.space.copy_rows(from, to, to.pitch, rows) }
     }
 
     /// The panel's output into the caller's memory on the device, as [`Panels::write`].
@@ -344,40 +342,75 @@ impl Panels {
 }
 
 /// How the columns are cut.
+#[derive(Clone, Copy)]
 struct Shape {
     weights: usize,
     width: usize,
+    max_batch: usize,
 }
 
 impl Shape {
-    /// Panels whose basis has at most `elements` elements. Only a linear basis is cut: the latents
-    /// of the others are as wide as the network.
-    fn new(model: &Model, sources: &[Source], max_batch: usize, elements: usize) -> Self {
+    /// Panels whose basis has at most `elements` elements, and narrower ones by halves. Only a
+    /// linear basis is cut: the latents of the others are as wide as the network.
+    fn narrowing(
+        model: &Model,
+        sources: &[Source],
+        max_batch: usize,
+        elements: usize,
+    ) -> impl Iterator<Item = Self> + use<> {
         let weights = model.metadata().layout.len();
-        let width = match model.basis() {
-            Basis::Linear { .. } => {
-                let rows: usize = sources.iter().map(|source| source.rows).sum();
-                (OUTPUT / max_batch)
-                    .min(elements / rows)
-                    .clamp(1024.min(weights), weights)
-            }
+        let least = match model.basis() {
+            Basis::Linear { .. } => weights.min(1024),
             _ => weights,
         };
-        Self { weights, width }
+        let rows: usize = sources.iter().map(|source| source.rows).sum();
+        let most = (OUTPUT / max_batch).min(elements / rows.max(1));
+        let widest = Self {
+            weights,
+            width: most.clamp(least, weights),
+            max_batch,
+        };
+        std::iter::successors(Some(widest), move |shape| {
+            let width = (shape.width / 2).max(least);
+            (width < shape.width).then_some(Self { width, ..*shape })
+        })
     }
 
     fn panels(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let Self { weights, width } = *self;
+        let Self { weights, width, .. } = *self;
         (0..weights)
             .step_by(width)
             .map(move |start| start..weights.min(start + width))
     }
 
-    fn output_bytes(&self, max_batch: usize) -> usize {
-        max_batch
+    fn output_bytes(&self) -> usize {
+        self.max_batch
             .saturating_mul(self.width)
             .saturating_mul(size_of::<f32>())
     }
+
+    /// Bytes of the device's memory.
+    fn device_bytes(&self, sources: &[Source], streamed: bool) -> usize {
+        let basis = match streamed {
+            false => self
+                .panels()
+                .map(|columns| size(sources, columns.len()))
+                .sum(),
+            true => 2 * size(sources, self.width),
+        };
+        let floats = (self.width + self.max_batch).saturating_mul(size_of::<f32>());
+        self.output_bytes()
+            .saturating_add(basis)
+            .saturating_add(floats)
+    }
+}
+
+/// `count` zeros of float32 on the device.
+fn zeros(space: &Space, count: usize) -> Result<Block> {
+    let mut block = space.allocate(count.saturating_mul(size_of::<f32>()))?;
+    // SAFETY: the block has room.
+    unsafe { space.fill(block.address(), 0, size_of::<f32>(), count) }?;
+    Ok(block)
 }
 
 impl Source {

@@ -16,7 +16,7 @@ use crate::{
     output::Writer,
     panels::Panels,
     runtime::Runtime,
-    session::{Binding, Provider, Session, Tensor},
+    session::{Binding, Session, Tensor},
     trajectory::{
         GUIDANCE, LATENTS, NOISE, Precision, UNCONDITIONAL, check_unrollable, compose_flow,
     },
@@ -26,10 +26,6 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) space: Space,
-    /// For graphs whose memory moves between runs.
-    pub(crate) provider: Provider,
-    /// For the trajectory, whose memory stays.
-    pub(crate) recorder: Provider,
     /// What the velocity network computes in.
     pub(crate) precision: Precision,
     /// Most bytes of the device's memory.
@@ -61,7 +57,8 @@ struct Flow {
 }
 
 impl Resident {
-    /// For batches of up to `max_batch` networks.
+    /// For batches of up to `max_batch` networks, where `taken` bytes of the device's memory are
+    /// the sampler's already.
     ///
     /// Errors: OUT_OF_MEMORY if the limit leaves no room, RUNTIME_FAILED.
     pub(crate) fn new(
@@ -69,17 +66,19 @@ impl Resident {
         model: &Model,
         place: &Place,
         max_batch: usize,
+        taken: usize,
     ) -> Result<Self> {
-        let buffer = |columns| Buffer::new(&place.space, max_batch, columns);
+        let space = &place.space;
+        let buffer = |columns| Buffer::new(space, max_batch, columns);
         let (latent, condition) = (model.latent(), model.condition_size());
         let own = max_batch
             .saturating_mul(2 * (latent + condition))
+            .saturating_add(1)
             .saturating_mul(size_of::<f32>());
-        let (space, provider) = (&place.space, place.provider);
-        let room = place.limit.saturating_sub(own);
+        let room = place.limit.saturating_sub(taken.saturating_add(own));
         let resident = Self {
             flow: None,
-            panels: Panels::new(runtime, model, space, provider, max_batch, room)?,
+            panels: Panels::new(runtime, model, space, max_batch, room)?,
             noise: buffer(latent)?,
             condition: buffer(condition)?,
             unconditional: buffer(condition)?,
@@ -90,7 +89,7 @@ impl Resident {
             model: model.clone(),
             max_batch,
         };
-        let needed = resident.device_bytes();
+        let needed = taken + resident.device_bytes();
         if needed > place.limit {
             return Err(Error::new(
                 Status::OutOfMemory,
@@ -128,11 +127,7 @@ impl Resident {
 
     /// Bytes of host memory.
     pub(crate) fn host_bytes(&self) -> usize {
-        let staging: usize = match self.place.space {
-            Space::Host => 0,
-            Space::Cuda(_) => self.buffers().map(Buffer::bytes).sum(),
-        };
-        staging + self.panels.host_bytes()
+        self.buffers().map(Buffer::host_bytes).sum::<usize>() + self.panels.host_bytes()
     }
 
     fn buffers(&self) -> impl Iterator<Item = &Buffer> {
@@ -161,7 +156,19 @@ impl Resident {
         features: &Features,
         guide: &Guide,
         rows: Range<usize>,
-        mut noise: impl FnMut(usize, &mut [f32]),
+        mut noise: impl FnMut(usize, &mut [f32]) + Send,
+    ) -> Result<()> {
+        let space = self.place.space.clone();
+        space.run(|| self.integrate_here(solver, features, guide, rows, &mut noise))
+    }
+
+    fn integrate_here(
+        &mut self,
+        solver: &Solver,
+        features: &Features,
+        guide: &Guide,
+        rows: Range<usize>,
+        noise: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Result<()> {
         let (first, rows) = (rows.start, rows.len());
         let latent = self.model.latent();
@@ -177,7 +184,12 @@ impl Resident {
         let i = self.bucket(bucket)?;
         self.place.space.wait()?;
         let flow = self.flow.as_mut().expect("loaded above");
-        flow.buckets[i].1.run()
+        let result = flow.buckets[i].1.run();
+        if result.is_err() {
+            // What a failed run has left of a recording is not to be replayed.
+            self.flow = None;
+        }
+        result
     }
 
     fn set_conditions(
@@ -210,10 +222,9 @@ impl Resident {
         self.flow = None;
         let precision = self.place.precision;
         let graph = compose_flow(&self.model, solver, precision, features, guided)?;
-        let load = |graph, provider| Session::new(self.runtime, &self.model, graph, provider);
-        let session = load(graph.clone(), self.place.recorder).or_else(|e| {
-            // ONNX Runtime records only what runs on the GPU to the last operator.
-            let session = load(graph, self.place.provider)?;
+        let (runtime, model, space) = (self.runtime, &self.model, &self.place.space);
+        let session = Session::recorded(runtime, model, graph.clone(), space).or_else(|e| {
+            let session = Session::new(runtime, model, graph, space)?;
             log::write(Level::Warn, || {
                 format!("the trajectory runs on the GPU, but not as a CUDA graph: {e}")
             });
@@ -283,8 +294,11 @@ impl Resident {
         first_row: usize,
         writer: &Writer,
     ) -> Result<Option<usize>> {
-        let latents = self.latents.address();
-        self.panels.decode(latents, rows, first_row, writer)
+        let space = self.place.space.clone();
+        space.run(|| {
+            let latents = self.latents.address();
+            self.panels.decode(latents, rows, first_row, writer)
+        })
     }
 
     /// Whether network `row` of the batch is finite before decoding.

@@ -17,7 +17,7 @@ use crate::{
     lane::{Call, LEFT_FINITE, Lane, Work},
     log::{self, Level},
     model::Model,
-    ode::Solver,
+    ode::{Method, Solver},
     output::Output,
     progress::{Callback, Meter},
     resident::Resident,
@@ -77,7 +77,8 @@ impl Sampler {
 
     /// What was chosen.
     pub fn info(&self) -> SamplerInfo {
-        let lanes: usize = self.lanes.iter().map(Lane::bytes).sum();
+        let lanes: usize = self.lanes.iter().map(Lane::host_bytes).sum();
+        let inputs: usize = self.lanes.iter().map(Lane::device_bytes).sum();
         let own = size_of_val(&self.state[..]) + self.features.bytes() + lanes;
         let chosen = SamplerInfo {
             device: Device::Cpu,
@@ -94,14 +95,14 @@ impl Sampler {
         };
         match &self.decoding {
             Decoding::Host(decoder) => SamplerInfo {
-                workspace_bytes: own + decoder.bytes(),
+                workspace_bytes: own + inputs + decoder.bytes(),
                 ..chosen
             },
             Decoding::Device(resident) => SamplerInfo {
                 device: Device::Cuda,
                 device_id: resident.device_id(),
                 workspace_bytes: own + resident.host_bytes(),
-                gpu_bytes: lanes + resident.device_bytes(),
+                gpu_bytes: inputs + resident.device_bytes(),
                 basis_streamed: resident.streams(),
                 ..chosen
             },
@@ -217,7 +218,11 @@ impl Sampler {
             .solver
             .unwrap_or_else(|| self.model.metadata().solver.solver());
         solver.check()?;
-        Ok(solver)
+        Ok(match solver.method {
+            Method::Dopri5 => solver,
+            // A tolerance that is not used must not look like another grid.
+            method => Solver::fixed(method, solver.steps, solver.grid),
+        })
     }
 
     /// Generates the networks `rows`, counted within the call.

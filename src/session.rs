@@ -9,14 +9,13 @@ use std::{
     ptr::{NonNull, null, null_mut},
     slice,
     sync::Arc,
-    thread::ThreadId,
 };
 
 use ort::sys;
 use prost::Message;
 
 use crate::{
-    device::cuda,
+    device::{Space, cuda},
     error::{Error, Result},
     layout::DType,
     model::Model,
@@ -24,12 +23,12 @@ use crate::{
     runtime::{Runtime, check, runtime_failed},
 };
 
-pub(crate) use provider::{CUDA_PROVIDER, Provider, has_provider};
+pub(crate) use provider::has_cuda;
 
 use handles::{
     MemoryInfo, OrtBinding, OrtSession, OrtShape, OrtTensor, RunOptions, SessionOptions,
 };
-use provider::{cuda_memory, host_memory, session_options};
+use provider::{cuda_memory, host_memory, provider_name, session_options};
 use sys::ONNXTensorElementDataType as ElementType;
 
 /// A graph, loaded.
@@ -39,7 +38,9 @@ pub(crate) struct Session {
     host: MemoryInfo,
     /// The memory that a GPU's tensors lie in; on the CPU, the host's too.
     device: MemoryInfo,
-    provider: Provider,
+    space: Space,
+    /// Whether runs are recorded as CUDA graphs, by the first run of each graph id.
+    recorded: bool,
     model: Model,
 }
 
@@ -48,7 +49,9 @@ pub(crate) struct Session {
 unsafe impl Sync for Session {}
 
 impl Session {
-    /// Loads `graph`, whose external initialisers lie in `model`'s sidecar.
+    /// Loads `graph`, whose external initialisers lie in `model`'s sidecar, to compute in `space`:
+    /// on the CPU on the thread that runs it, since batches run side by side instead, which needs
+    /// no synchronisation within one.
     ///
     /// Errors: RUNTIME_FAILED in ONNX Runtime's own words; RUNTIME_MISSING if the provider cannot
     /// be loaded.
@@ -56,38 +59,66 @@ impl Session {
         runtime: &Runtime,
         model: &Model,
         graph: GraphProto,
-        provider: Provider,
+        space: &Space,
+    ) -> Result<Self> {
+        Self::load(runtime, model, graph, space, false)
+    }
+
+    /// As [`Session::new`]; on a GPU its runs are recorded as CUDA graphs, which takes memory that
+    /// stays where it is.
+    ///
+    /// Errors: as [`Session::new`], and for a graph that does not run on the GPU to its last
+    /// operator.
+    pub(crate) fn recorded(
+        runtime: &Runtime,
+        model: &Model,
+        graph: GraphProto,
+        space: &Space,
+    ) -> Result<Self> {
+        Self::load(runtime, model, graph, space, true)
+    }
+
+    fn load(
+        runtime: &Runtime,
+        model: &Model,
+        graph: GraphProto,
+        space: &Space,
+        recorded: bool,
     ) -> Result<Self> {
         let host = host_memory()?;
-        let device = match provider {
-            Provider::Cpu => host_memory()?,
-            Provider::Cuda { device_id, .. } => cuda_memory(device_id)?,
+        let device = match space {
+            Space::Host => host_memory()?,
+            Space::Cuda(gpu) => cuda_memory(gpu.ordinal())?,
         };
-        let options = session_options(provider)?;
-        Initializers::new(&graph, model, &host)?.add_to(&options)?;
+        let initializers = Initializers::new(&graph, model, &host)?;
         let bytes = ModelProto {
             graph: Some(graph),
             ..model.description().graph.clone()
         }
         .encode_to_vec();
-        let _shared = provider.is_cuda().then(cuda::shared);
-        // SAFETY: ONNX Runtime copies the graph; the initialisers' bytes outlive the session,
-        // which holds the model.
-        let session = OrtSession::create(|out| unsafe {
-            (ort::api().CreateSessionFromArray)(
-                runtime.env(),
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                options.as_ptr(),
-                out,
-            )
-        })
-        .map_err(|e| e.at(model.place()))?;
+        let session = space.run(move || {
+            let options = session_options(space, recorded)?;
+            initializers.add_to(&options)?;
+            let _shared = space.is_gpu().then(cuda::shared);
+            // SAFETY: ONNX Runtime copies the graph; the initialisers' bytes outlive the session,
+            // which holds the model.
+            OrtSession::create(|out| unsafe {
+                (ort::api().CreateSessionFromArray)(
+                    runtime.env(),
+                    bytes.as_ptr().cast(),
+                    bytes.len(),
+                    options.as_ptr(),
+                    out,
+                )
+            })
+            .map_err(|e| e.at(model.place()))
+        })?;
         Ok(Self {
             session: ManuallyDrop::new(session),
             host,
             device,
-            provider,
+            space: space.clone(),
+            recorded,
             model: model.clone(),
         })
     }
@@ -97,8 +128,9 @@ impl Session {
         &self.model
     }
 
-    pub(crate) fn provider(&self) -> Provider {
-        self.provider
+    /// The name of ONNX Runtime's provider.
+    pub(crate) fn provider(&self) -> &'static str {
+        provider_name(&self.space)
     }
 
     /// Runs on `rows` rows of one column of host memory; the outputs, which must be float32
@@ -146,10 +178,13 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Freeing GPU memory would disturb a recording.
-        let _shared = self.provider.is_cuda().then(cuda::shared);
-        // SAFETY: dropped once, here.
-        unsafe { ManuallyDrop::drop(&mut self.session) }
+        let Self { session, space, .. } = self;
+        space.run(|| {
+            // Freeing GPU memory would disturb a recording.
+            let _shared = space.is_gpu().then(cuda::shared);
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(session) }
+        });
     }
 }
 
@@ -217,8 +252,8 @@ impl<'a> Tensor<'a> {
 pub(crate) struct Binding {
     binding: OrtBinding,
     options: Option<RunOptions>,
-    /// Whose runs replay the CUDA graph: ONNX Runtime keeps one a thread.
-    recorded: Option<ThreadId>,
+    /// Whether a run has been recorded, which the next ones replay.
+    recorded: bool,
     session: Arc<Session>,
 }
 
@@ -231,7 +266,7 @@ impl Binding {
         Ok(Self {
             binding,
             options: None,
-            recorded: None,
+            recorded: false,
             session: session.clone(),
         })
     }
@@ -284,12 +319,15 @@ impl Binding {
     ///
     /// Errors: RUNTIME_FAILED.
     pub(crate) fn run(&mut self) -> Result<()> {
-        let thread = std::thread::current().id();
-        let (on_gpu, records) = match self.session.provider {
-            Provider::Cpu => (false, false),
-            Provider::Cuda { record, .. } => (true, record && self.recorded != Some(thread)),
-        };
-        let _exclusive = records.then(cuda::exclusive);
+        let session = self.session.clone();
+        session.space.run(|| self.run_here())
+    }
+
+    fn run_here(&mut self) -> Result<()> {
+        let session = &self.session;
+        let on_gpu = session.space.is_gpu();
+        let records = session.recorded && !self.recorded;
+        let _exclusive = (on_gpu && records).then(cuda::exclusive);
         let _shared = (on_gpu && !records).then(cuda::shared);
         let options = self
             .options
@@ -298,13 +336,9 @@ impl Binding {
         // SAFETY: the binding belongs to this session, and its memory is as `input` and `output`
         // ask for.
         check(unsafe {
-            (ort::api().RunWithBinding)(
-                self.session.session.as_ptr(),
-                options,
-                self.binding.as_ptr(),
-            )
+            (ort::api().RunWithBinding)(session.session.as_ptr(), options, self.binding.as_ptr())
         })?;
-        self.recorded = Some(thread);
+        self.recorded = session.recorded;
         Ok(())
     }
 }

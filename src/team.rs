@@ -5,6 +5,20 @@ use crate::error::{Error, Result, Status};
 /// How the names of helper threads begin.
 pub(crate) const THREAD_PREFIX: &str = "dwf-";
 
+/// Threads of the library's own.
+///
+/// Errors: OUT_OF_MEMORY if they cannot be started.
+pub(crate) fn threads(count: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(count)
+        .thread_name(|i| format!("{THREAD_PREFIX}{i}"))
+        .build()
+        .map_err(|e| {
+            let message = format!("{count} threads could not be started: {e}");
+            Error::new(Status::OutOfMemory, message)
+        })
+}
+
 /// A fixed number of threads, the caller's included.
 pub(crate) struct Team {
     size: usize,
@@ -17,16 +31,7 @@ impl Team {
     pub(crate) fn new(size: usize) -> Result<Self> {
         let helpers = match size {
             1 => None,
-            _ => Some(
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(size - 1)
-                    .thread_name(|i| format!("{THREAD_PREFIX}{i}"))
-                    .build()
-                    .map_err(|e| {
-                        let message = format!("{size} threads could not be started: {e}");
-                        Error::new(Status::OutOfMemory, message)
-                    })?,
-            ),
+            _ => Some(threads(size - 1)?),
         };
         Ok(Self { size, helpers })
     }

@@ -178,7 +178,8 @@ pub(crate) fn prune(graph: &mut GraphProto) {
 }
 
 /// Turns a float32 graph into one that computes in float16 between float32 inputs and outputs:
-/// matrices are stored in float16 already, and lose their cast; other floats get one.
+/// matrices are stored in float16 already, and lose their cast; other floats, constants among the
+/// nodes too, get one.
 pub(crate) fn to_half(graph: &mut GraphProto) {
     let element: HashMap<String, i32> = graph
         .initializer
@@ -204,6 +205,13 @@ pub(crate) fn to_half(graph: &mut GraphProto) {
         let source = node.input.first().cloned().unwrap_or_default();
         if node.op_type() == "Cast" && element.get(&source) == Some(&data_type::FLOAT16) {
             renamed.insert(node.output[0].clone(), source);
+            continue;
+        }
+        if is_float_constant(&node) {
+            let name = node.output[0].clone();
+            let half = format!("{name}/half");
+            nodes.extend([node, cast(&name, &half, data_type::FLOAT16)]);
+            renamed.insert(name, half);
             continue;
         }
         for input in &mut node.input {
@@ -232,6 +240,18 @@ pub(crate) fn to_half(graph: &mut GraphProto) {
             .map(|name| cast(&format!("{name}/half"), name, data_type::FLOAT)),
     );
     graph.node = nodes;
+}
+
+/// Whether `node` is a constant of float32.
+fn is_float_constant(node: &NodeProto) -> bool {
+    let is_float = |attribute: &AttributeProto| match attribute.name() {
+        "value" => attribute
+            .t
+            .as_ref()
+            .is_some_and(|tensor| tensor.data_type() == data_type::FLOAT),
+        name => matches!(name, "value_float" | "value_floats"),
+    };
+    node.op_type() == "Constant" && node.attribute.iter().any(is_float)
 }
 
 pub(crate) fn cast(from: &str, to: &str, data_type: i32) -> NodeProto {

@@ -244,7 +244,7 @@ pub struct dwf_sampler_options {
     pub device: u32,
     /// Which GPU.
     pub device_id: i32,
-    /// Threads; 0: one a core. A GPU needs only the calling one.
+    /// Threads; 0: one a core. On a GPU the calling one and one of the sampler's own.
     pub threads: u32,
     /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread, 256 on a GPU, or
     /// as many as `memory_limit` allows.

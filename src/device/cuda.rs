@@ -16,10 +16,11 @@ use crate::{
     error::{Error, Result, Status},
     memory::out_of_memory,
     runtime::reason,
+    team::threads,
 };
 
 type Code = c_int;
-type Context = *mut c_void;
+pub(crate) type Context = *mut c_void;
 type Stream = *mut c_void;
 type Pointer = u64;
 
@@ -31,9 +32,10 @@ const PORTABLE: c_uint = 1;
 /// `CU_POINTER_ATTRIBUTE_MEMORY_TYPE` and `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`.
 const MEMORY_TYPE: c_int = 2;
 const DEVICE_ORDINAL: c_int = 9;
-/// `CU_MEMORYTYPE_HOST` and `CU_MEMORYTYPE_DEVICE`.
-const HOST_MEMORY: c_uint = 1;
+/// `CU_MEMORYTYPE_DEVICE`.
 const DEVICE_MEMORY: c_uint = 2;
+/// `CU_MEMORYTYPE_UNIFIED`: the driver tells from the address whether it is the host's.
+const ANY_MEMORY: c_uint = 4;
 /// The largest pitch of a copy of rows: `CU_DEVICE_ATTRIBUTE_MAX_PITCH` of every GPU.
 const MAX_PITCH: usize = i32::MAX as usize;
 
@@ -53,9 +55,9 @@ pub(crate) fn exclusive() -> RwLockWriteGuard<'static, ()> {
 
 /// Declares the driver's functions and finds them in the library.
 macro_rules! driver {
-    ($($field:ident = $symbol:literal ($($argument:ty),*);)*) => {
+    ($($(#[$cfg:meta])? $field:ident = $symbol:literal ($($argument:ty),*);)*) => {
         struct Driver {
-            $($field: unsafe extern "C" fn($($argument),*) -> Code,)*
+            $($(#[$cfg])? $field: unsafe extern "C" fn($($argument),*) -> Code,)*
             _library: libloading::Library,
         }
 
@@ -64,7 +66,7 @@ macro_rules! driver {
                 // SAFETY: these are the signatures in the driver's documentation.
                 unsafe {
                     Ok(Self {
-                        $($field: *library.get(concat!($symbol, "\0").as_bytes())?,)*
+                        $($(#[$cfg])? $field: *library.get(concat!($symbol, "\0").as_bytes())?,)*
                         _library: library,
                     })
                 }
@@ -83,6 +85,8 @@ driver! {
     release = "cuDevicePrimaryCtxRelease_v2" (c_int);
     push = "cuCtxPushCurrent_v2" (Context);
     pop = "cuCtxPopCurrent_v2" (*mut Context);
+    #[cfg(test)]
+    current = "cuCtxGetCurrent" (*mut Context);
     memory_info = "cuMemGetInfo_v2" (*mut usize, *mut usize);
     allocate = "cuMemAlloc_v2" (*mut Pointer, usize);
     free = "cuMemFree_v2" (Pointer);
@@ -120,13 +124,13 @@ struct Side {
     pitch: usize,
 }
 
-impl Side {
-    fn new(memory: c_uint, rows: Rows) -> Self {
+impl From<Rows> for Side {
+    fn from(rows: Rows) -> Self {
         Self {
             column: 0,
             row: 0,
-            memory,
-            host: rows.data.cast(),
+            memory: ANY_MEMORY,
+            host: null_mut(),
             device: rows.data as Pointer,
             array: null_mut(),
             pitch: rows.pitch,
@@ -188,8 +192,11 @@ fn no_gpu(why: &str) -> Error {
     )
 }
 
-/// One GPU: its primary context, and a stream for copies.
+/// One GPU: its primary context, a stream for copies, and a thread.
 pub(crate) struct Cuda {
+    /// Where ONNX Runtime runs. It sets the device of a thread that it runs on, which is the
+    /// caller's own affair on the caller's threads, and keeps handles and recordings for each.
+    thread: rayon::ThreadPool,
     driver: &'static Driver,
     context: Context,
     stream: Stream,
@@ -239,6 +246,7 @@ impl Cuda {
         // Dropping the new value, on an error, takes the lock again.
         drop(recording);
         let mut cuda = Self {
+            thread: threads(1)?,
             driver,
             context,
             stream: null_mut(),
@@ -261,6 +269,11 @@ impl Cuda {
         Ok(Arc::new(cuda))
     }
 
+    /// Runs `work` on this GPU's thread.
+    pub(super) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.thread.install(work)
+    }
+
     pub(crate) fn ordinal(&self) -> i32 {
         self.ordinal
     }
@@ -281,6 +294,16 @@ impl Cuda {
         let popped = unsafe { (self.driver.pop)(&mut left) };
         self.driver.check(code, what)?;
         self.driver.check(popped, "cuCtxPopCurrent")
+    }
+
+    /// The calling thread's context.
+    #[cfg(test)]
+    pub(crate) fn current(&self) -> Result<Context> {
+        let mut context = null_mut();
+        // SAFETY: the out-pointer is live.
+        let code = unsafe { (self.driver.current)(&mut context) };
+        self.driver.check(code, "cuCtxGetCurrent")?;
+        Ok(context)
     }
 
     /// Bytes of memory that nobody uses.
@@ -341,10 +364,15 @@ impl Cuda {
         })
     }
 
-    /// Checks that a caller's pointer leads to this GPU's memory.
+    /// Checks that a caller's pointer, to `bytes` bytes, leads to this GPU's memory.
     ///
     /// Errors: INVALID_ARGUMENT.
-    pub(crate) fn check_pointer(&self, pointer: *const u8) -> Result<()> {
+    pub(crate) fn check_pointer(&self, pointer: *const u8, bytes: usize) -> Result<()> {
+        self.check_address(pointer)?;
+        self.check_address(pointer.wrapping_add(bytes.saturating_sub(1)))
+    }
+
+    fn check_address(&self, pointer: *const u8) -> Result<()> {
         let _shared = shared();
         let (mut kind, mut ordinal): (c_uint, c_int) = (0, -1);
         // SAFETY: both attributes are of these types; a pointer the driver does not know is an error.
@@ -363,7 +391,7 @@ impl Cuda {
             return Ok(());
         }
         Err(Error::argument(format!(
-            "the buffer at {pointer:p} is not memory of GPU {}, where this sampler runs",
+            "{pointer:p}, in the buffer, is not memory of GPU {}, where this sampler runs",
             self.ordinal
         )))
     }
@@ -399,33 +427,11 @@ impl Cuda {
         row_bytes: usize,
         rows: usize,
     ) -> Result<()> {
-        // SAFETY: the caller's promise.
-        unsafe { self.rows(from, (DEVICE_MEMORY, to), row_bytes, rows) }
-    }
-
-    pub(super) unsafe fn download_rows(
-        &self,
-        from: Rows,
-        to: Rows,
-        row_bytes: usize,
-        rows: usize,
-    ) -> Result<()> {
-        // SAFETY: the caller's promise.
-        unsafe { self.rows(from, (HOST_MEMORY, to), row_bytes, rows) }
-    }
-
-    unsafe fn rows(
-        &self,
-        from: Rows,
-        (memory, to): (c_uint, Rows),
-        row_bytes: usize,
-        rows: usize,
-    ) -> Result<()> {
         let _shared = shared();
         let copy = |from: Rows, to: Rows, rows| {
             let copy = Copy2D {
-                from: Side::new(DEVICE_MEMORY, from),
-                to: Side::new(memory, to),
+                from: from.into(),
+                to: to.into(),
                 row_bytes,
                 rows,
             };

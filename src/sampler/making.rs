@@ -16,7 +16,7 @@ use crate::{
     model::Model,
     resident::{Place, Resident},
     runtime::Runtime,
-    session::{CUDA_PROVIDER, Provider, has_provider},
+    session::has_cuda,
     team::Team,
     trajectory::Precision,
 };
@@ -39,7 +39,7 @@ impl Sampler {
             ..options.clone()
         };
         let mut cpu = Self::on_cpu(model, &cpu)?;
-        let why = if has_provider(CUDA_PROVIDER)? {
+        let why = if has_cuda()? {
             let gpu = Self::on_cuda(model, options).and_then(|mut gpu| {
                 gpu.check_against(&mut cpu)?;
                 Ok(gpu)
@@ -68,17 +68,17 @@ impl Sampler {
         let threads = limited("threads", options.threads, MAX_THREADS, cores)?;
         let (budget, max_batch) = budget(model, options, threads, threads * ROWS_A_THREAD)?;
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
-        let (space, provider) = (Space::Host, Provider::Cpu);
-        let network = Network::new(runtime, model, &space, provider, Precision::Single)?;
-        let decoding = Decoding::Host(Decoder::new(model, max_batch, threads)?);
-        Self::assemble(runtime, network, decoding, threads, max_batch, budget)
+        let network = Network::new(runtime, model, &Space::Host, Precision::Single)?;
+        Self::assemble(runtime, network, threads, max_batch, budget, |_| {
+            Ok(Decoding::Host(Decoder::new(model, max_batch, threads)?))
+        })
     }
 
     pub(super) fn on_cuda(model: &Model, options: &SamplerOptions) -> Result<Self> {
         limited("threads", options.threads, MAX_THREADS, cores)?;
         let (budget, max_batch) = budget(model, options, 1, ROWS_A_GPU)?;
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
-        if !has_provider(CUDA_PROVIDER)? {
+        if !has_cuda()? {
             return Err(Error::new(
                 Status::RuntimeMissing,
                 format!(
@@ -96,11 +96,8 @@ impl Sampler {
             0 => gpu.free_memory()? / 2,
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         };
-        let provider = |record| Provider::Cuda { device_id, record };
         let place = Place {
             space: Space::Cuda(gpu),
-            provider: provider(false),
-            recorder: provider(true),
             precision: Precision::Half,
             limit,
         };
@@ -115,35 +112,37 @@ impl Sampler {
         max_batch: usize,
         budget: Budget,
     ) -> Result<Self> {
-        let (space, provider) = (&place.space, place.provider);
-        let network = Network::new(runtime, model, space, provider, place.precision)?;
-        let resident = Resident::new(runtime, model, place, max_batch)?;
-        let decoding = Decoding::Device(Box::new(resident));
-        Self::assemble(runtime, network, decoding, 1, max_batch, budget)
+        let network = Network::new(runtime, model, &place.space, place.precision)?;
+        Self::assemble(runtime, network, 1, max_batch, budget, |lanes| {
+            let taken = lanes.iter().map(Lane::device_bytes).sum();
+            let resident = Resident::new(runtime, model, place, max_batch, taken)?;
+            Ok(Decoding::Device(Box::new(resident)))
+        })
     }
 
     fn assemble(
         runtime: &'static Runtime,
         network: Network,
-        decoding: Decoding,
         threads: usize,
         max_batch: usize,
         budget: Budget,
+        decoding: impl FnOnce(&[Lane]) -> Result<Decoding>,
     ) -> Result<Self> {
         let model = network.model().clone();
         let network = Arc::new(network);
         let lanes = threads.min(max_batch);
         let rows = max_batch.div_ceil(lanes);
+        let lanes: Vec<Lane> = (0..lanes)
+            .map(|_| Lane::new(&network, &model, rows))
+            .collect::<Result<_>>()?;
         Ok(Self {
             runtime,
             team: Team::new(threads)?,
-            lanes: (0..lanes)
-                .map(|_| Lane::new(&network, &model, rows))
-                .collect::<Result<_>>()?,
+            decoding: decoding(&lanes)?,
+            lanes,
             network,
             features: Features::default(),
             grid: None,
-            decoding,
             state: zeros(max_batch, model.latent())?,
             max_batch,
             budget,

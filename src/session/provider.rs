@@ -13,29 +13,27 @@ use super::{
     handles::{CudaOptions, MemoryInfo, SessionOptions},
 };
 use crate::{
-    device::cuda,
+    device::{Space, cuda},
     error::{Error, Result, Status},
     runtime::check,
 };
 
 /// The name of ONNX Runtime's CUDA provider.
-pub(crate) const CUDA_PROVIDER: &str = "CUDAExecutionProvider";
+const CUDA_PROVIDER: &str = "CUDAExecutionProvider";
 
 /// The name of its provider for processors.
-pub(crate) const CPU_PROVIDER: &str = "CPUExecutionProvider";
+const CPU_PROVIDER: &str = "CPUExecutionProvider";
 
-/// Where a session computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Provider {
-    /// On the thread that runs it: batches run side by side instead, which needs no
-    /// synchronisation within one.
-    Cpu,
-    /// On a GPU; `record`: as CUDA graphs, recorded by the first run of each graph id.
-    Cuda { device_id: i32, record: bool },
+/// The name of ONNX Runtime's provider for a device.
+pub(super) fn provider_name(space: &Space) -> &'static str {
+    match space {
+        Space::Host => CPU_PROVIDER,
+        Space::Cuda(_) => CUDA_PROVIDER,
+    }
 }
 
-/// Whether the loaded ONNX Runtime has `provider`.
-pub(crate) fn has_provider(provider: &str) -> Result<bool> {
+/// Whether the loaded ONNX Runtime has its CUDA provider.
+pub(crate) fn has_cuda() -> Result<bool> {
     let api = ort::api();
     let (mut names, mut count) = (null_mut(), 0 as c_int);
     // SAFETY: the array has `count` C strings until it is released.
@@ -47,26 +45,13 @@ pub(crate) fn has_provider(provider: &str) -> Result<bool> {
         };
         let found = list
             .iter()
-            .any(|name| CStr::from_ptr(*name).to_bytes() == provider.as_bytes());
+            .any(|name| CStr::from_ptr(*name).to_bytes() == CUDA_PROVIDER.as_bytes());
         check((api.ReleaseAvailableProviders)(names, count))?;
         Ok(found)
     }
 }
 
-impl Provider {
-    pub(crate) fn is_cuda(self) -> bool {
-        matches!(self, Self::Cuda { .. })
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => CPU_PROVIDER,
-            Self::Cuda { .. } => CUDA_PROVIDER,
-        }
-    }
-}
-
-pub(super) fn session_options(provider: Provider) -> Result<SessionOptions> {
+pub(super) fn session_options(space: &Space, recorded: bool) -> Result<SessionOptions> {
     let api = ort::api();
     // SAFETY: `out` is written before it is read.
     let options = SessionOptions::create(|out| unsafe { (api.CreateSessionOptions)(out) })?;
@@ -87,8 +72,8 @@ pub(super) fn session_options(provider: Provider) -> Result<SessionOptions> {
             ))?;
         }
     }
-    if let Provider::Cuda { device_id, record } = provider {
-        add_cuda(&options, device_id, record).map_err(|e| {
+    if let Space::Cuda(gpu) = space {
+        add_cuda(&options, gpu.ordinal(), recorded).map_err(|e| {
             Error::new(
                 Status::RuntimeMissing,
                 format!("the CUDA provider cannot be used: {e}"),
@@ -99,12 +84,12 @@ pub(super) fn session_options(provider: Provider) -> Result<SessionOptions> {
 }
 
 /// ONNX Runtime's CUDA provider, in front of the CPU's.
-fn add_cuda(options: &SessionOptions, device_id: i32, record: bool) -> Result<()> {
+fn add_cuda(options: &SessionOptions, device_id: i32, recorded: bool) -> Result<()> {
     let api = ort::api();
     let device_id = c_name(&device_id.to_string())?;
     let entries = [
         (c"device_id", device_id.as_c_str()),
-        (c"enable_cuda_graph", if record { c"1" } else { c"0" }),
+        (c"enable_cuda_graph", if recorded { c"1" } else { c"0" }),
         // The state and the decoder are float32, and mean it.
         (c"use_tf32", c"0"),
         (c"arena_extend_strategy", c"kSameAsRequested"),

@@ -257,8 +257,8 @@ impl Network {
         }
     }
 
-    /// The reference network, its tensors named as the trainer's: x Wx + (embedding(t) Wt + b), then h, h/2, h with LayerNorm and
-    /// GELU, then v. A condition joins the first layer.
+    /// The reference network, its tensors named as the trainer's: x Wx + (embedding(t) Wt + b),
+    /// then h, h/2, h with LayerNorm and GELU, then v. A condition joins the first layer.
     fn velocity(&mut self, fixture: &Fixture) {
         let (latent, h) = (fixture.latent_size(), fixture.hidden);
         let time = self.linear("t", "time1", [1, TIME], 2.0);
