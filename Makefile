@@ -129,14 +129,20 @@ goals: .ort/libonnxruntime.so
 	@$(CARGO) build --release -p dwf-trainer
 	@nice benches/goals.py
 
+# The program that a command of cargo's builds.
+built = "$$($(CARGO) $(1) --no-run --message-format json | python3 -c 'import json, sys; \
+	print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])')"
+TRAINER_CUDA := -p dwf-trainer --features cuda
+
 # A folder that also runs on another machine.
 gpu-check-files:
 	@$(CARGO) build --release -p libdwf
 	@rm -rf $(BUILD)/gpu-check && mkdir -p $(BUILD)/gpu-check
-	@cp "$$($(CARGO) test --release -p libdwf --lib --no-run --message-format json | python3 -c \
-		'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) \
-		if m.get("executable")][-1])')" $(BUILD)/gpu-check/unit-tests
-	@cp tests/gpu/run benches/pytorch.py $(TARGET)/release/libdwf.so $(BUILD)/gpu-check
+	@cp $(call built,test --release -p libdwf --lib) $(BUILD)/gpu-check/unit-tests
+	@cp $(call built,test --release $(TRAINER_CUDA) --test cuda) $(BUILD)/gpu-check/trainer-tests
+	@cp $(call built,bench $(TRAINER_CUDA) --bench training) $(BUILD)/gpu-check/training
+	@cp tests/gpu/run benches/pytorch.py benches/training.py $(TARGET)/release/libdwf.so \
+		$(BUILD)/gpu-check
 
 gpu-check: gpu-check-files
 	@$(BUILD)/gpu-check/run

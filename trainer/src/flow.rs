@@ -12,10 +12,9 @@
 mod state;
 mod training;
 
-use std::{collections::VecDeque, f32::consts::PI};
+use std::{f32::consts::PI, sync::mpsc, thread};
 
 use dwf::ode::{Grid, Method, Solver, Workspace, integrate};
-use rayon::prelude::*;
 use serde::Serialize;
 
 pub use self::{state::State, training::Training};
@@ -184,8 +183,8 @@ const COLLAPSED: f64 = 0.1;
 const CHECK_STREAM: u64 = 1;
 const STEP_STREAMS: u64 = 1 << 40;
 
-/// Numbers in batches that are drawn ahead, at the most.
-const AHEAD: usize = 1 << 22;
+/// Batches that are drawn while others are worked on: one waits, and one is being drawn.
+const AHEAD: usize = 2;
 
 /// For [`memory`]: the weights, their gradient in two halves, moments, average, the average that is
 /// kept, and a state's bytes.
@@ -201,7 +200,8 @@ pub fn default_width(latent: usize) -> usize {
 pub fn memory(shape: &Shape, batch: usize, held_out: usize) -> usize {
     let weights = WEIGHT_COPIES * shape.weight_count();
     let rows = HELD_OUT_DRAWS * held_out + 2 * batch;
-    size_of::<f32>() * (weights + rows * (3 * shape.latent + shape.columns()))
+    let ahead = AHEAD * batch * 2 * shape.latent;
+    size_of::<f32>() * (weights + rows * (3 * shape.latent + shape.columns()) + ahead)
 }
 
 /// Trains, from `state` if there is one of the same task and options. The same arguments give
@@ -223,73 +223,43 @@ pub fn train(
         Some(state) => state,
         None => State::new(task.start, held_out.loss(task.start)?),
     };
+    let size = task.start.shape.latent;
     let every = options.steps.div_ceil(CHECKS).max(1);
-    let mut batches = Batches::new(task, options, state.step());
-    let mut training = Training::new(state, options.device)?;
-    while training.steps() < options.steps && !training.exhausted(options.keep) {
-        let loss = training.step(&batches.next(), options)?;
-        let step = training.steps();
-        let checked = step.is_multiple_of(every) || step == options.steps;
-        if checked {
-            let average = &training.state()?.average;
-            let check = Check {
-                step,
-                held_out_loss: held_out.loss(average)?,
-                quality: judge(average)?,
-            };
-            training.see(check, options.keep)?;
-        }
-        let at = Progress {
-            step,
-            loss,
-            check: training.last_check(),
-            checked,
-        };
-        progress(&mut training, at)?;
-    }
-    training.finish()
-}
-
-/// The batches of a training's steps, in order. Some are drawn at a time, one a thread: what follows
-/// from a step's seed does not depend on that.
-struct Batches<'a> {
-    task: &'a Task<'a>,
-    options: &'a FlowOptions,
-    /// Steps whose batches are drawn.
-    steps: usize,
-    drawn: VecDeque<Batch>,
-}
-
-impl<'a> Batches<'a> {
-    /// After so many steps.
-    fn new(task: &'a Task<'a>, options: &'a FlowOptions, steps: usize) -> Self {
-        Self {
-            task,
-            options,
-            steps,
-            drawn: VecDeque::new(),
-        }
-    }
-
-    fn next(&mut self) -> Batch {
-        if self.drawn.is_empty() {
-            let size = self.task.start.shape.latent * self.options.path.batch;
-            let ahead = (AHEAD / size).clamp(1, rayon::current_num_threads());
-            let steps = self.steps + 1..self.steps + 1 + ahead;
-            self.steps += ahead;
-            let batches = steps.into_par_iter().map(|step| self.draw(step));
-            self.drawn = batches.collect::<Vec<_>>().into();
-        }
-        self.drawn.pop_front().expect("at least one was drawn")
-    }
-
-    fn draw(&self, step: usize) -> Batch {
-        let Self { task, options, .. } = self;
+    let draw = |step: usize| {
         let stream = STEP_STREAMS + ((options.round as u64) << 32) + step as u64;
         let mut random = Random::new(options.seed, stream);
-        let size = task.start.shape.latent;
         Batch::draw(task.target, size, &options.path, &mut random)
-    }
+    };
+    let mut steps = state.step() + 1..=options.steps;
+    let mut training = Training::new(state, options.device)?;
+    thread::scope(|scope| {
+        let (send, batches) = mpsc::sync_channel(AHEAD - 1);
+        // Until nobody takes them.
+        scope.spawn(move || steps.all(|step| send.send(draw(step)).is_ok()));
+        while training.steps() < options.steps && !training.exhausted(options.keep) {
+            let batch = batches.recv().expect("there is one for every step");
+            let loss = training.step(&batch, options)?;
+            let step = training.steps();
+            let checked = step.is_multiple_of(every) || step == options.steps;
+            if checked {
+                let average = &training.state()?.average;
+                let check = Check {
+                    step,
+                    held_out_loss: held_out.loss(average)?,
+                    quality: judge(average)?,
+                };
+                training.see(check, options.keep)?;
+            }
+            let at = Progress {
+                step,
+                loss,
+                check: training.last_check(),
+                checked,
+            };
+            progress(&mut training, at)?;
+        }
+        training.finish()
+    })
 }
 
 /// Carries noise along a velocity: latents [count, size] from noise of the same shape, under

@@ -9,9 +9,13 @@
 //! are.
 
 use dwf::metadata::Source;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{assignment, condition::Conditions, mixing::Mixing, random::Random, velocity::Points};
+
+/// Numbers in rows that are worth a thread.
+const ROW_NUMBERS: usize = 1 << 15;
 
 /// How the times of training are distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -173,15 +177,14 @@ impl Batch {
     fn between(noise: Vec<f32>, ends: Vec<f32>, t: Vec<f32>, condition: Vec<f32>) -> Self {
         let size = ends.len() / t.len();
         let (mut x, mut velocity) = (noise, ends);
-        let rows = x
-            .chunks_exact_mut(size)
-            .zip(velocity.chunks_exact_mut(size));
-        for ((x, velocity), t) in rows.zip(&t) {
+        let rows = (x.par_chunks_exact_mut(size)).zip(velocity.par_chunks_exact_mut(size));
+        let rows = rows.zip(&t).with_min_len(ROW_NUMBERS.div_ceil(size));
+        rows.for_each(|((x, velocity), t)| {
             for (x, velocity) in x.iter_mut().zip(velocity) {
                 *velocity -= *x;
                 *x += t * *velocity;
             }
-        }
+        });
         Self {
             points: Points { x, t, condition },
             velocity,
@@ -193,24 +196,26 @@ impl Latents {
     /// `count` mixtures.
     pub fn mixtures(&self, count: usize, mixing: Mixing, random: &mut Random) -> Vec<f32> {
         let classes = self.conditions.as_ref().and_then(Conditions::classes);
-        let one = |_| self.mix(&mixing.draw(self.count(), classes.as_deref(), random));
-        (0..count).flat_map(one).collect()
+        let one = |_| mixing.draw(self.count(), classes.as_deref(), random);
+        self.mix(&(0..count).map(one).collect::<Vec<_>>())
     }
 
-    /// The sum of some networks' latents, each with its weight.
-    fn mix(&self, parts: &[(usize, f32)]) -> Vec<f32> {
-        weighted(parts, self.size, |network| self.row(network))
+    /// Sums of some networks' latents, each with its weight.
+    fn mix(&self, sums: &[Vec<(usize, f32)>]) -> Vec<f32> {
+        let mut values = vec![0.0; sums.len() * self.size];
+        let rows = values.par_chunks_exact_mut(self.size).zip(sums);
+        let rows = rows.with_min_len(ROW_NUMBERS.div_ceil(self.size));
+        rows.for_each(|(sum, parts)| add_weighted(parts, |network| self.row(network), sum));
+        values
     }
 }
 
-/// A sum of rows.
-fn weighted<'a>(parts: &[(usize, f32)], size: usize, row: impl Fn(usize) -> &'a [f32]) -> Vec<f32> {
-    let mut sum = vec![0.0; size];
+/// Adds up rows.
+fn add_weighted<'a>(parts: &[(usize, f32)], row: impl Fn(usize) -> &'a [f32], sum: &mut [f32]) {
     for (network, weight) in parts {
         let pairs = sum.iter_mut().zip(row(*network));
         pairs.for_each(|(sum, value)| *sum += weight * value);
     }
-    sum
 }
 
 /// Both ends of a batch's paths, and the conditions.
@@ -223,13 +228,14 @@ struct Ends {
 fn mixtures(latents: &Latents, options: &PathOptions, random: &mut Random) -> Ends {
     let classes = latents.conditions.as_ref().and_then(Conditions::classes);
     let means = latents.conditions.as_ref().map(Conditions::mean);
-    let mut ends = Vec::with_capacity(options.batch * latents.size);
+    let mut sums = Vec::with_capacity(options.batch);
     let mut conditions = Vec::new();
     for _ in 0..options.batch {
         let parts = options
             .mixing
             .draw(latents.count(), classes.as_deref(), random);
-        ends.extend(latents.mix(&parts));
+        sums.push(parts);
+        let parts = &sums[sums.len() - 1];
         let Some((known, means)) = latents.conditions.as_ref().zip(means.as_ref()) else {
             continue;
         };
@@ -239,14 +245,15 @@ fn mixtures(latents: &Latents, options: &PathOptions, random: &mut Random) -> En
             conditions.extend(known.row(parts[0].0));
         } else {
             let total: f32 = parts.iter().map(|(_, weight)| weight).sum();
-            let mixed = weighted(&parts, known.size(), |network| known.row(network));
+            let mut mixed = vec![0.0; known.size()];
+            add_weighted(parts, |network| known.row(network), &mut mixed);
             let about = |(value, mean): (f32, &f32)| value + (1.0 - total) * mean;
             conditions.extend(mixed.into_iter().zip(means).map(about));
         }
     }
     Ends {
-        noise: random.noise(ends.len(), options.source),
-        ends,
+        noise: random.noise(options.batch * latents.size, options.source),
+        ends: latents.mix(&sums),
         conditions,
     }
 }
@@ -272,8 +279,9 @@ impl Pairs {
 fn couple(noise: &[f32], ends: &[f32], size: usize) -> Vec<f32> {
     let count = ends.len() / size;
     let costs: Vec<f32> = ends
-        .chunks_exact(size)
-        .flat_map(|end| {
+        .par_chunks_exact(size)
+        .with_min_len(ROW_NUMBERS.div_ceil(noise.len()))
+        .flat_map_iter(|end| {
             // Squared distances, less what every permutation has in common.
             noise
                 .chunks_exact(size)

@@ -5,6 +5,10 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
+use rayon::prelude::*;
+
+/// Numbers that are worth a thread; even.
+const CHUNK: usize = 1 << 15;
 
 /// A generator; two with the same seed and stream draw the same numbers.
 pub struct Random(ChaCha8Rng);
@@ -54,8 +58,24 @@ impl Random {
         [first, second + usize::from(second >= first)]
     }
 
-    /// Standard normals (Box-Muller).
+    /// Standard normals (Box-Muller), the same on any number of threads.
     pub fn fill_normal(&mut self, values: &mut [f32]) {
+        if values.len() <= CHUNK {
+            return self.fill_pairs(values);
+        }
+        // A pair of values takes two words of the stream.
+        let start = self.0.get_word_pos();
+        let after = |values: usize| {
+            let mut generator = self.0.clone();
+            generator.set_word_pos(start + values as u128);
+            Self(generator)
+        };
+        let chunks = values.par_chunks_mut(CHUNK).enumerate();
+        chunks.for_each(|(i, chunk)| after(i * CHUNK).fill_pairs(chunk));
+        *self = after(values.len().next_multiple_of(2));
+    }
+
+    fn fill_pairs(&mut self, values: &mut [f32]) {
         for pair in values.chunks_mut(2) {
             let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
             let (sin, cos) = (std::f32::consts::TAU * self.uniform()).sin_cos();
@@ -90,6 +110,25 @@ impl Random {
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.index(i + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normals_are_the_same_on_threads() {
+        for count in [CHUNK, CHUNK + 1, 3 * CHUNK + 5] {
+            let (mut at_once, mut in_turn) = (Random::new(1, 2), Random::new(1, 2));
+            // In the middle of a block of the stream.
+            assert_eq!(at_once.uniform(), in_turn.uniform());
+            let values = at_once.normal(count, 1.0);
+            let pairs = (0..count).step_by(2);
+            let expected: Vec<f32> = pairs.flat_map(|_| in_turn.normal(2, 1.0)).collect();
+            assert!(values == expected[..count]);
+            assert_eq!(at_once.uniform(), in_turn.uniform());
         }
     }
 }

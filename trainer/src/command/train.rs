@@ -233,7 +233,7 @@ enum KeepName {
 enum DeviceName {
     /// The processor
     Cpu,
-    /// The first NVIDIA GPU; for builds with --features cuda
+    /// The first NVIDIA GPU, which CUDA_VISIBLE_DEVICES can choose; for builds with --features cuda
     Cuda,
 }
 
