@@ -30,6 +30,10 @@ const PACK_PANEL: usize = 1024;
 /// From this many networks on, packing pays.
 const PACK_FROM: usize = GROUP + 2;
 
+/// Most threads that decode: that many outrun any machine's memory, which decoding is bound by, and
+/// each has its own scratch.
+const MAX_DECODING: usize = 64;
+
 /// Decodes batches of latents; holds what can be prepared ahead.
 pub(crate) struct Decoder {
     kernel: Kernel,
@@ -48,7 +52,7 @@ impl Decoder {
         Ok(Self {
             kernel: Kernel::detect(),
             scaled: zeros(rows, columns)?,
-            scratches: (0..threads)
+            scratches: (0..decoding(model, threads))
                 .map(|_| Scratch::new(model, max_batch))
                 .collect::<Result<_>>()?,
         })
@@ -57,7 +61,7 @@ impl Decoder {
     /// Bytes that one will hold.
     pub(crate) fn needed(model: &Model, max_batch: usize, threads: usize) -> u64 {
         float_bytes(&Scratch::sizes(model, max_batch))
-            .saturating_mul(threads as u64)
+            .saturating_mul(decoding(model, threads) as u64)
             .saturating_add(float_bytes(&[scaled_size(model, max_batch)]))
     }
 
@@ -101,8 +105,7 @@ impl Decoder {
             }
         };
         let (mine, others) = scratches.split_at_mut(1);
-        // Waking a helper is not worth it for a panel or two.
-        let helpers = others.len().min(panels / 2);
+        let helpers = others.len().min(helpers(panels));
         team.run(|| work(&mut mine[0]), others[..helpers].iter_mut(), work);
         self.scratches = scratches;
         match failed.into_inner() {
@@ -200,6 +203,17 @@ fn panel(rows: usize) -> usize {
         _ if rows < PACK_FROM => SHARED_PANEL,
         _ => PACK_PANEL,
     }
+}
+
+/// Helpers that decode so many panels: waking one is not worth it for a panel or two.
+fn helpers(panels: usize) -> usize {
+    panels / 2
+}
+
+/// Threads that decode, of `threads`.
+fn decoding(model: &Model, threads: usize) -> usize {
+    let panels = model.metadata().layout.len().div_ceil(PACK_PANEL);
+    threads.min(MAX_DECODING).min(1 + helpers(panels))
 }
 
 /// Memory of one thread.
