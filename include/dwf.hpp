@@ -535,7 +535,8 @@ struct sample_options {
     /// One row for all networks or a row a network, row-major; empty: unconditional.
     span<const float> condition = {};
     double guidance = 0;
-    /// Called on this thread before every evaluation that it makes.
+    /// Called on this thread, before every evaluation that it makes and, while it waits for others,
+    /// whenever one of them has begun one.
     std::function<flow(dwf::progress)> progress = {};
 };
 

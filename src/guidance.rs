@@ -30,8 +30,10 @@ impl<'a> Guide<'a> {
         let unconditional = unconditional_row(model);
         let guidance = match guidance {
             1.0 => None,
-            scale if !scale.is_finite() => {
-                return Err(Error::argument(format!("guidance is {scale}")));
+            scale if !(scale as f32).is_finite() => {
+                return Err(Error::argument(format!(
+                    "guidance is {scale}; give a number that float32 can hold, 1 to 10 as a rule"
+                )));
             }
             scale => Some((
                 unconditional.ok_or_else(|| {

@@ -14,9 +14,6 @@ use crate::{
     progress::{Callback, Meter},
 };
 
-/// What befalls a trajectory.
-pub(crate) const LEFT_FINITE: &str = "left the finite numbers while integrating; use more steps";
-
 /// What one thread needs to integrate its share of a batch.
 pub(crate) struct Lane {
     evaluator: Evaluator,
@@ -86,7 +83,7 @@ impl Lane {
         let finite = |row: &[f32]| row.iter().all(|value| value.is_finite());
         match state.chunks_exact(latent).position(|row| !finite(row)) {
             None => Ok(()),
-            Some(row) => Err(call.diverged(first + row, LEFT_FINITE)),
+            Some(row) => Err(call.left_finite(first + row)),
         }
     }
 }
@@ -122,5 +119,20 @@ impl Call<'_> {
             Status::Diverged,
             format!("network {index} of seed {seed} {what}"),
         )
+    }
+
+    /// The error of a trajectory that left the finite numbers, or that no step could follow.
+    pub(crate) fn left_finite(&self, row: usize) -> Error {
+        let remedy = match self.solver.evaluations() {
+            Some(_) => "more steps",
+            // Small ones follow a steep stretch; large ones come past one that no step follows.
+            None => "another tolerance, or a solver of fixed steps",
+        };
+        let less = match self.guide.guidance() {
+            Some(_) => ", or less guidance",
+            None => "",
+        };
+        let what = format!("left the finite numbers while integrating; use {remedy}{less}");
+        self.diverged(row, &what)
     }
 }

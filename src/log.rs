@@ -9,7 +9,7 @@ use std::sync::{
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// A call is about to fail.
+    /// A call of a C function is about to fail with this text; not one that was cancelled.
     Error = 1,
     /// It works, but not as well as it could.
     Warn = 2,

@@ -42,7 +42,8 @@ pub struct SamplerOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Where to run.
     pub device: Device,
-    /// Threads; 0: as many as the machine has cores. On a GPU the calling one and one of its own.
+    /// Threads, at most [`MAX_THREADS`]; 0: as many as the machine has cores. On a GPU the calling one
+    /// and one of its own.
     pub threads: usize,
     /// Most networks generated at a time, 1 to [`MAX_BATCH`]; it bounds the workspace. 0: 64 a
     /// thread, 256 on a GPU, or as many as `memory_limit` allows.
@@ -98,10 +99,11 @@ pub struct SampleOptions<'a> {
     /// artifact's unconditional row, if it has one.
     pub condition: Option<&'a [f32]>,
     /// Classifier-free guidance (Ho and Salimans, 2022): the velocity is that of no condition
-    /// plus `guidance` times the difference that the condition makes. 1: the condition alone.
+    /// plus `guidance` times the difference that the condition makes. 1: the condition alone. Any
+    /// number that is finite in f32.
     pub guidance: f64,
-    /// Called on the calling thread before every evaluation that it makes; other threads' are
-    /// counted with them.
+    /// Called on the calling thread, before every evaluation that it makes and, once its share of
+    /// a batch is done, whenever another thread has begun one.
     pub progress: Option<&'a mut dyn FnMut(Progress) -> Flow>,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result, Status},
     evaluator::{Features, Network},
     guidance::Guide,
-    lane::{Call, LEFT_FINITE, Lane, Work},
+    lane::{Call, Lane, Work},
     log::{self, Level},
     model::Model,
     ode::{Method, Solver},
@@ -147,15 +147,12 @@ impl Sampler {
             .map(|rows| rows.len().div_ceil(self.share(rows.len())))
             .sum();
         let evaluations = call.solver.evaluations().unwrap_or(0) * call.guide.evaluations();
-        let meter = Meter::new(shares.saturating_mul(evaluations) as u64);
         let mut callback = options.progress;
+        let total = shares.saturating_mul(evaluations) as u64;
+        let meter = Meter::new(total, callback.is_some());
         for rows in batches(options.count, self.max_batch) {
-            let callback: Option<Callback> = match &mut callback {
-                Some(callback) => Some(&mut **callback),
-                None => None,
-            };
             let unfinished = call.writer.invalidate_unless_finished(0..rows.end);
-            self.batch(&call, rows, &meter, callback)?;
+            self.batch(&call, rows, &meter, again(&mut callback))?;
             unfinished.finish();
         }
         Ok(())
@@ -255,7 +252,7 @@ impl Sampler {
                 rows.start + row,
                 "has a weight that the output type cannot hold; use float32",
             )),
-            Some(row) => Err(call.diverged(rows.start + row, LEFT_FINITE)),
+            Some(row) => Err(call.left_finite(rows.start + row)),
         }
     }
 
@@ -281,14 +278,14 @@ impl Sampler {
         call: &Call,
         rows: &Range<usize>,
         meter: &Meter,
-        callback: Option<Callback>,
+        mut callback: Option<Callback>,
     ) -> Result<()> {
         let share = self.share(rows.len());
         let latent = self.model.latent();
         let state = &mut self.state[..rows.len() * latent];
         let source = self.model.metadata().source;
         let features = &self.features;
-        let integrate = |i: usize, lane: &mut Lane, state: &mut [f32], callback| {
+        let integrate = |i, lane: &mut Lane, state: &mut [f32], callback: Option<Callback>| {
             let work = Work {
                 call,
                 features,
@@ -302,16 +299,31 @@ impl Sampler {
         let (lane, mine) = shares
             .next()
             .expect("a batch has rows, and a sampler lanes");
+        meter.expect_helpers(rows.len().div_ceil(share) - 1);
         self.team.run(
-            || integrate(0, lane, mine, callback),
+            || {
+                integrate(0, lane, mine, again(&mut callback));
+                meter.record(rows.start, meter.watch_helpers(callback));
+            },
             (1..).zip(shares),
-            |(i, (lane, state))| integrate(i, lane, state, None),
+            |(i, (lane, state))| {
+                let _helper = meter.helper();
+                integrate(i, lane, state, None);
+            },
         );
         meter.result()?;
         match &mut self.decoding {
             Decoding::Host(_) => Ok(()),
             Decoding::Device(resident) => resident.set_latents(state),
         }
+    }
+}
+
+/// The callback, to be used once more afterwards.
+fn again<'a>(callback: &'a mut Option<Callback>) -> Option<Callback<'a>> {
+    match callback {
+        Some(callback) => Some(&mut **callback),
+        None => None,
     }
 }
 

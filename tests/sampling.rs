@@ -339,8 +339,8 @@ fn progress_and_cancelling_with_several_threads() {
     };
     let found = sample(&mut several, recorded);
     assert!(seen.is_sorted_by(|a, b| a < b));
-    assert_eq!(seen.len() as u64, 2 * EVALUATIONS);
-    assert!(*seen.last().unwrap() < total);
+    assert!(seen.len() as u64 >= 2 * EVALUATIONS);
+    assert!(*seen.last().unwrap() <= total);
     // One thread has other batch sizes: the same networks up to float32 rounding.
     let expected = sample(&mut sampler(&model, 6), networks(3, 0, 9));
     for (found, expected) in found.iter().zip(&expected) {
@@ -348,9 +348,10 @@ fn progress_and_cancelling_with_several_threads() {
     }
 
     for at in 0..2 * EVALUATIONS {
-        let mut calls = 0;
-        let mut cancel = |_: Progress| {
+        let (mut calls, mut done) = (0, 0);
+        let mut cancel = |progress: Progress| {
             calls += 1;
+            done = progress.done;
             match calls > at {
                 true => Flow::Cancel,
                 false => Flow::Continue,
@@ -363,9 +364,91 @@ fn progress_and_cancelling_with_several_threads() {
         let (error, weights) = fails(&mut several, options, Status::Cancelled);
         assert!(error.message().contains("cancelled"), "{error}");
         assert_eq!(calls, at + 1);
-        let finished = if at < EVALUATIONS { 0 } else { 6 };
+        let finished = if done <= total / 2 { 0 } else { 6 };
         assert!(nan_networks(&weights) >= finished, "cancelled at {at}");
     }
+}
+
+/// A thread whose share of a batch is done goes on reporting, and can cancel, while others evaluate.
+#[test]
+fn progress_and_cancelling_while_waiting_for_other_threads() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/axes.onnx");
+    let model = Model::open(path, &Default::default()).unwrap();
+    let options = SamplerOptions {
+        threads: 2,
+        max_batch: 2,
+        ..Default::default()
+    };
+    let mut two = Sampler::new(&model, &options).unwrap();
+    let mut one = sampler(&model, 1);
+    // An easy network for the calling thread and a hard one for the other.
+    let conditions = [2.0, 1.0, 0.0, 0.0];
+    fn hard<'a>(first: u64, conditions: &'a [f32]) -> SampleOptions<'a> {
+        SampleOptions {
+            solver: Some(Solver::adaptive(1e-6)),
+            condition: Some(conditions),
+            ..networks(0, first, conditions.len() / 2)
+        }
+    }
+    let mut alone = |i: u64| {
+        let mut count = 0;
+        let mut record = |_: Progress| {
+            count += 1;
+            Flow::Continue
+        };
+        let options = SampleOptions {
+            progress: Some(&mut record),
+            ..hard(i, &conditions[2 * i as usize..][..2])
+        };
+        sample(&mut one, options);
+        count
+    };
+    let (mine, others) = (alone(0), alone(1));
+    assert!(mine < others, "{mine} {others}");
+
+    // A busy machine may let the other thread end first, but not every time.
+    let caller = thread::current().id();
+    let reported = (0..1000).find(|_| {
+        let mut seen = Vec::new();
+        let mut record = |progress: Progress| {
+            assert_eq!(thread::current().id(), caller);
+            seen.push(progress.done);
+            Flow::Continue
+        };
+        let options = SampleOptions {
+            progress: Some(&mut record),
+            ..hard(0, &conditions)
+        };
+        sample(&mut two, options);
+        assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+        assert!(*seen.last().unwrap() <= mine + others, "{seen:?}");
+        seen.len() as u64 > mine
+    });
+    assert!(reported.is_some(), "silent while the other thread works");
+
+    let cancelled = (0..1000).find(|_| {
+        let mut calls = 0;
+        let mut cancel = |_: Progress| {
+            calls += 1;
+            match calls > mine {
+                true => Flow::Cancel,
+                false => Flow::Continue,
+            }
+        };
+        let options = SampleOptions {
+            progress: Some(&mut cancel),
+            ..hard(0, &conditions)
+        };
+        let mut weights = vec![UNTOUCHED; 2 * model.metadata().layout.len()];
+        let result = two.sample(options, &mut weights[..]);
+        assert_eq!(result.is_err(), calls > mine);
+        let Err(error) = result else { return false };
+        assert_eq!(error.status(), Status::Cancelled, "{error}");
+        assert_eq!(calls, mine + 1, "called again after it cancelled");
+        assert!(weights.iter().all(|weight| weight.is_nan()));
+        true
+    });
+    assert!(cancelled.is_some());
 }
 
 #[test]
@@ -413,7 +496,21 @@ fn a_diverging_trajectory_is_named() {
     };
     let (error, weights) = fails(&mut sampler(&model, 3), options, Status::Diverged);
     assert!(error.message().contains("network 104 of seed 3"), "{error}");
+    assert!(error.message().contains("use more steps"), "{error}");
     assert!(nan_networks(&weights) >= 3);
+
+    // Advice that fits the call: an adaptive solver has no steps to be given.
+    let adaptive = SampleOptions {
+        condition: Some(&conditions),
+        solver: Some(Solver::adaptive(1e-4)),
+        guidance: 2.0,
+        ..networks(3, 100, 7)
+    };
+    let (error, _) = fails(&mut sampler(&model, 3), adaptive, Status::Diverged);
+    assert!(error.message().contains("network 104 of seed 3"), "{error}");
+    assert!(!error.message().contains("more steps"), "{error}");
+    assert!(error.message().contains("use another tolerance"), "{error}");
+    assert!(error.message().contains("less guidance"), "{error}");
 }
 
 #[test]

@@ -65,9 +65,10 @@ type SampleOptions struct {
 	// one a network. Empty: unconditional.
 	Condition []float32
 	Guidance  float64 // classifier-free guidance scale; 0 or 1: the condition alone
-	// Progress is told how many of total evaluations of the velocity network have begun,
-	// before each one and on the calling goroutine. total is 0 where an adaptive solver finds
-	// out on the way. A panic in it ends the call and goes on in the caller. runtime.Goexit, and
+	// Progress is told how many of total evaluations of the velocity network have begun, always
+	// on the calling goroutine: before each one that its thread makes and, while that waits for
+	// the sampler's other threads, whenever one of them has begun one. total is 0 where an
+	// adaptive solver finds out on the way. A panic in it ends the call and goes on in the caller. runtime.Goexit, and
 	// so the FailNow of a test, would leave the sampler busy for good.
 	Progress func(done, total uint64)
 }

@@ -12,13 +12,17 @@ use std::{
 };
 
 use super::types::dwf_status;
-use crate::{Error, Result, Status};
+use crate::{
+    Error, Result, Status,
+    log::{self, Level},
+};
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs an entry point's body; its error text goes to `err`, an empty text on success.
+/// Runs an entry point's body; its error text goes to `err`, an empty text on success, and to the
+/// log, unless it is what the caller asked for.
 ///
 /// # Safety
 /// `err` is NULL or has room for `err_cap` bytes.
@@ -32,6 +36,11 @@ pub(super) unsafe fn guard(
         Ok(()) => (Status::Ok, ""),
         Err(e) => (e.status(), e.message()),
     };
+    if !matches!(status, Status::Ok | Status::Cancelled) {
+        log::write(Level::Error, || {
+            format!("{}: {message}", status.name().to_string_lossy())
+        });
+    }
     if !err.is_null() && err_cap > 0 {
         // SAFETY: the caller's promise.
         let text = unsafe { slice::from_raw_parts_mut(err.cast::<u8>(), err_cap) };

@@ -88,7 +88,7 @@ pub const DWF_TENSOR_PARAMETER: u32 = 0;
 /// Tensor kind: kept by the network, a running mean say.
 pub const DWF_TENSOR_BUFFER: u32 = 1;
 
-/// Log level: a call is about to fail.
+/// Log level: a call is about to fail, with this text; not one that was cancelled.
 pub const DWF_LOG_ERROR: u32 = 1;
 /// Log level: it works, but not as well as it could.
 pub const DWF_LOG_WARN: u32 = 2;
@@ -140,10 +140,12 @@ const _: () = {
 pub type dwf_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: u32, message: *const c_char)>;
 
-/// Told how many of `total` evaluations of the velocity network have begun, before each one that
-/// the thread that called `dwf_sample` makes, and on that thread. `total` is 0 where an adaptive
-/// solver finds out on the way. Nonzero cancels. On a GPU a call with a callback runs evaluation by
-/// evaluation, and slower, instead of replaying the whole trajectory as one CUDA graph.
+/// Told how many of `total` evaluations of the velocity network have begun, always on the thread that
+/// called `dwf_sample`: before each one that this thread makes and, once its share of a batch is done,
+/// whenever another thread has begun one. `total` is 0 where an adaptive solver finds out on the way.
+/// Nonzero cancels: every thread stops before its next evaluation. On a GPU a call with a callback runs
+/// evaluation by evaluation, and slower, instead of replaying the whole trajectory as one CUDA graph;
+/// see Determinism.
 pub type dwf_progress_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, done: u64, total: u64) -> i32>;
 
@@ -244,10 +246,10 @@ pub struct dwf_sampler_options {
     pub device: u32,
     /// Which GPU.
     pub device_id: i32,
-    /// Threads; 0: one a core. On a GPU the calling one and one of the sampler's own.
+    /// Threads, at most 1024; 0: one a core. On a GPU the calling one and one of the sampler's own.
     pub threads: u32,
-    /// Most networks generated at a time; it bounds the workspace. 0: 64 a thread, 256 on a GPU, or
-    /// as many as `memory_limit` allows.
+    /// Most networks generated at a time, at most 4096; it bounds the workspace. 0: 64 a thread, 256
+    /// on a GPU, or as many as `memory_limit` allows.
     pub max_batch: u32,
     /// Most bytes that the sampler may take, ONNX Runtime's part reckoned from the velocity
     /// network; beyond it is OUT_OF_MEMORY. 0: 4 GiB.
@@ -305,13 +307,13 @@ pub struct dwf_sample_options {
     pub seed: u64,
     /// Index of the first network.
     pub first_index: u64,
-    /// How many networks; 0: 1.
+    /// How many networks; 0: 1. They are made in batches of the sampler's `max_batch`.
     pub count: usize,
     /// `DWF_SOLVER_*`; 0: the artifact's.
     pub solver: u32,
     /// `DWF_GRID_*`; 0: the artifact's.
     pub grid: u32,
-    /// Steps on the grid; 0: the artifact's.
+    /// Steps on the grid, at most 100000; 0: the artifact's.
     pub steps: u64,
     /// Error a step of `DWF_SOLVER_DOPRI5`, 1e-6 to 0.1; 0: the artifact's, or 1e-4.
     pub tolerance: f64,
@@ -319,7 +321,7 @@ pub struct dwf_sample_options {
     pub condition: *const f32,
     /// 1: one row for all networks; `count`: a row a network.
     pub condition_rows: usize,
-    /// Classifier-free guidance scale; 0 or 1: the condition alone.
+    /// Classifier-free guidance scale, finite in float32; 0 or 1: the condition alone.
     pub guidance: f64,
     /// NULL: no progress, no cancelling.
     pub progress: dwf_progress_callback,
@@ -343,7 +345,8 @@ pub struct dwf_buffer {
     pub row_stride: usize,
     /// `DWF_DTYPE_*`.
     pub dtype: u32,
-    /// Where the memory lies, `DWF_DEVICE_*`; 0: host memory.
+    /// Where the memory lies, `DWF_DEVICE_*`; 0: host memory. A GPU's must be ready before the call:
+    /// what your streams have queued on it is not waited for. It is written when the call returns.
     pub device_type: u32,
     /// Which GPU it lies on.
     pub device_id: i32,

@@ -20,6 +20,59 @@ static void record(void *user, uint32_t level, const char *message)
     seen->sampler += strstr(message, "sampler") != NULL;
 }
 
+/* The last message, and how many there were. */
+typedef struct {
+    int count;
+    uint32_t level;
+    char text[1024];
+} last;
+
+static void keep(void *user, uint32_t level, const char *message)
+{
+    last *last = user;
+    last->count++;
+    last->level = level;
+    snprintf(last->text, sizeof last->text, "%s", message);
+}
+
+static int32_t cancel(void *user, uint64_t done, uint64_t total)
+{
+    (void)user, (void)done, (void)total;
+    return 1;
+}
+
+/* Every call that fails says so, with the text that its caller gets; one that was cancelled does as it
+ * was told. */
+static void errors(const dwf_model *model)
+{
+    last last = {0};
+    dwf_tensor_info tensor = {.struct_size = sizeof tensor};
+    dwf_sampler_options options = {.struct_size = sizeof options, .threads = 100000};
+    dwf_sampler *sampler = new_sampler(model), *none = NULL;
+    dwf_buffer buffer = new_buffer(model, 1, sizeof(float)), small = buffer;
+    small.size_bytes--;
+    CHECK(dwf_set_log(keep, &last, DWF_LOG_ERROR) == DWF_OK);
+
+    EXPECT(DWF_BUFFER_TOO_SMALL, "", dwf_sample(sampler, NULL, &small, ERR));
+    CHECK(last.count == 1 && last.level == DWF_LOG_ERROR);
+    CHECK(strstr(last.text, "DWF_BUFFER_TOO_SMALL") && strstr(last.text, err));
+    EXPECT(DWF_INVALID_ARGUMENT, "100000", dwf_sampler_new(model, &options, &none, ERR));
+    CHECK(last.count == 2 && strstr(last.text, err));
+    /* For callers who take no text, too. */
+    CHECK(dwf_model_get_tensor(model, 1000, &tensor, NULL, 0) == DWF_INVALID_ARGUMENT);
+    CHECK(last.count == 3 && strstr(last.text, "1000"));
+    CHECK(dwf_set_log(keep, &last, 9) == DWF_INVALID_ARGUMENT);
+    CHECK(last.count == 4 && strstr(last.text, "9"));
+
+    dwf_sample_options cancelled = {.struct_size = sizeof cancelled, .progress = cancel};
+    EXPECT(DWF_CANCELLED, "", dwf_sample(sampler, &cancelled, &buffer, ERR));
+    OK(dwf_sample(sampler, NULL, &buffer, ERR));
+    CHECK(last.count == 4);
+    CHECK(dwf_set_log(NULL, NULL, 0) == DWF_OK);
+    dwf_sampler_free(sampler);
+    free(buffer.data);
+}
+
 static void use(const dwf_model *model)
 {
     dwf_sampler_free(new_sampler(model));
@@ -51,6 +104,7 @@ int main(int argc, char **argv)
     CHECK(dwf_set_log(NULL, NULL, 0) == DWF_OK);
     use(model);
     CHECK(others.count == before);
+    errors(model);
     dwf_model_free(model);
     /* Left set on purpose: nothing may be logged after main. */
     CHECK(dwf_set_log(record, NULL, DWF_LOG_DEBUG) == DWF_OK);

@@ -43,9 +43,11 @@ namespace Dwf
         public double Guidance { get; set; }
 
         /// <summary>
-        /// Told how many of how many evaluations of the velocity network have begun, before each
-        /// one and on the calling thread. The second number is 0 where an adaptive solver finds
-        /// out on the way. An exception ends the call and reaches its caller.
+        /// Told how many of how many evaluations of the velocity network have begun, always on the
+        /// calling thread: before each one that it makes and, while it waits for the sampler's
+        /// other threads, whenever one of them has begun one. The second number is 0 where an
+        /// adaptive solver finds out on the way. An exception ends the call and reaches its
+        /// caller.
         /// </summary>
         public Action<long, long> Progress { get; set; }
     }

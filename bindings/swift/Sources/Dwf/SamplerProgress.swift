@@ -1,8 +1,9 @@
 import CDwf
 
 extension Sampler {
-    /// How far a call has come, told before every evaluation of the velocity network that the
-    /// calling thread makes.
+    /// How far a call has come, told on the calling thread: before every evaluation of the velocity
+    /// network that it makes and, while it waits for the sampler's other threads, whenever one of
+    /// them has begun one.
     public struct Progress: Hashable, Sendable {
         /// Evaluations begun.
         public let done: UInt64
