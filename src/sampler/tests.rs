@@ -453,6 +453,17 @@ fn panels_resident_and_streamed() {
                     assert!(error < tolerance(Precision::Single), "{error:.1e}");
                     assert_eq!(row[WEIGHTS..], [0.0; 3]);
                 }
+                let mut halves = DeviceMemory::new(&space, &vec![0; 2 * count * WEIGHTS]);
+                let output = halves.rows(DType::F16);
+                sampler.sample(options(9, count), output).unwrap();
+                let bits: Vec<u16> = pods(&halves.read());
+                let found: Vec<f32> = bits
+                    .into_iter()
+                    .map(|bits| f16::from_bits(bits).to_f32())
+                    .collect();
+                // Half a unit in the last place: 5e-4 of a weight at most.
+                let error = relative_error(&found, &expected);
+                assert!(error < 5e-4, "{error:.1e}");
             }
         }
         // What does not fit by a byte goes into narrower panels; where those do not fit, streams.
