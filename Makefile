@@ -129,9 +129,10 @@ goals: .ort/libonnxruntime.so
 	@$(CARGO) build --release -p dwf-trainer
 	@nice benches/goals.py
 
-# The program that a command of cargo's builds.
+# The test or bench that a command of cargo's builds.
 built = "$$($(CARGO) $(1) --no-run --message-format json | python3 -c 'import json, sys; \
-	print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])')"
+	print([m["executable"] for m in map(json.loads, sys.stdin) \
+	if m.get("executable") and m["target"]["kind"] != ["bin"]][-1])')"
 TRAINER_CUDA := -p dwf-trainer --features cuda
 
 # A folder that also runs on another machine.
