@@ -104,6 +104,7 @@ check-python: .ort/libonnxruntime.so
 	@$(CARGO) build --release -p dwf-trainer
 	@.ci/check-artifact $(IRIS)/iris.onnx
 	@.ci/check-sampler $(TARGET)/release/dwf $(IRIS)/iris.onnx
+	@.ci/check-sampler $(TARGET)/release/dwf tests/conformance/conditional.onnx virginica
 
 header:
 	@DWF_UPDATE_HEADER=1 $(CARGO) test --quiet --release -p libdwf --test header

@@ -30,6 +30,68 @@ pub fn scaling(axis: &Axis) -> (f32, f32) {
     (scale, -1.0 - scale * axis.min)
 }
 
+/// What can be asked for, as people write it.
+pub fn choices(schema: &ConditionSchema) -> String {
+    match schema {
+        ConditionSchema::Classes(names) => format!("a class of {}", names.join(", ")),
+        ConditionSchema::Axes(axes) => {
+            let axis = |Axis { name, min, max }: &Axis| format!("{name}={min} to {max}");
+            axes.iter().map(axis).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// The row that `text` asks an artifact for, if there is one; `None` where neither is.
+///
+/// Errors: INVALID_ARGUMENT with what can be asked for.
+pub fn asked_for(condition: Option<&Condition>, text: Option<&str>) -> Result<Option<Vec<f32>>> {
+    match (condition, text) {
+        (None, Some(_)) => Err(invalid("this artifact takes no condition")),
+        (Some(condition), None) if condition.unconditional.is_none() => Err(invalid(format!(
+            "this artifact needs a condition: {}",
+            choices(&condition.schema)
+        ))),
+        (Some(condition), Some(text)) => row(&condition.schema, text).map(Some),
+        (_, None) => Ok(None),
+    }
+}
+
+/// The row of a class's name, or of `NAME=VALUE` for every axis with commas between.
+///
+/// Errors: INVALID_ARGUMENT with what can be asked for.
+fn row(schema: &ConditionSchema, text: &str) -> Result<Vec<f32>> {
+    let wrong = |what: String| invalid(format!("condition {what}; give {}", choices(schema)));
+    match schema {
+        ConditionSchema::Classes(names) => {
+            if !names.iter().any(|name| name == text) {
+                return Err(wrong(format!("'{text}'")));
+            }
+            let is = |name: &String| f32::from(u8::from(name == text));
+            Ok(names.iter().map(is).collect())
+        }
+        ConditionSchema::Axes(axes) => {
+            let mut row = vec![None; axes.len()];
+            for part in text.split(',') {
+                let pair = part.rsplit_once('=');
+                let (name, value) = pair.ok_or_else(|| wrong(format!("'{part}'")))?;
+                let axis = axes.iter().position(|axis| axis.name == name.trim());
+                let axis = axis.ok_or_else(|| wrong(format!("'{name}'")))?;
+                let range = axes[axis].min..=axes[axis].max;
+                let value = value.trim().parse().ok().filter(|v| range.contains(v));
+                let value = value.ok_or_else(|| wrong(format!("'{part}'")))?;
+                if row[axis].replace(value).is_some() {
+                    return Err(wrong(format!("'{text}' names '{}' twice", name.trim())));
+                }
+            }
+            let missing = axes.iter().zip(&row).find(|(_, value)| value.is_none());
+            match missing {
+                Some((axis, _)) => Err(wrong(format!("'{text}' lacks '{}'", axis.name))),
+                None => Ok(row.into_iter().flatten().collect()),
+            }
+        }
+    }
+}
+
 impl Conditions {
     /// Reads a CSV file with a header and a line a network: its file's name, then either a class
     /// name under the heading `class`, or one number a column. `files` are the networks' file
@@ -276,6 +338,47 @@ mod tests {
         assert_eq!(conditions.rows, [-1., 1., 1., -1., -0.5, 0.5]);
         assert_eq!(conditions.unscaled(conditions.row(2)), [12.5, 0.25]);
         assert_eq!(conditions.describe().unconditional.unwrap(), [0.0, -1.5]);
+    }
+
+    #[test]
+    fn what_people_ask_for() {
+        let ask = |schema: &ConditionSchema, text| {
+            let condition = Condition {
+                schema: schema.clone(),
+                unconditional: None,
+            };
+            asked_for(Some(&condition), text).map(Option::unwrap)
+        };
+        let classes = ConditionSchema::Classes(["odd", "even, or 0"].map(Into::into).into());
+        assert_eq!(ask(&classes, Some("even, or 0")).unwrap(), [0.0, 1.0]);
+        for text in [Some("prime"), Some(""), None] {
+            let error = ask(&classes, text).unwrap_err().to_string();
+            assert!(error.contains("a class of odd, even, or 0"), "{error}");
+        }
+        let axis = |name: &str, min, max| Axis {
+            name: name.into(),
+            min,
+            max,
+        };
+        let axes = ConditionSchema::Axes(vec![axis("a=b", -1.0, 2.5), axis("größe", 0.0, 1.0)]);
+        let row = ask(&axes, Some("größe=0.5, a=b=-1")).unwrap();
+        assert_eq!(row, [-1.0, 0.5]);
+        for (text, what) in [
+            (None, "needs a condition"),
+            (Some("a=b=1"), "lacks 'größe'"),
+            (Some("a=b=1,größe=2"), "'größe=2'"),
+            (Some("a=b=1,größe=nan"), "'größe=nan'"),
+            (Some("a=b=1,größe=x"), "'größe=x'"),
+            (Some("a=b=1,b=1"), "'b'"),
+            (Some("a=b=1,größe"), "'größe'"),
+            (Some("a=b=1,größe=1,a=b=1"), "'a=b' twice"),
+        ] {
+            let error = ask(&axes, text).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+            assert!(error.contains("a=b=-1 to 2.5, größe=0 to 1"), "{error}");
+        }
+        assert_eq!(asked_for(None, None).unwrap(), None);
+        assert!(asked_for(None, Some("odd")).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An artifact as one ONNX graph from noise to weights, for inference servers.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use dwf::{
     Model,
@@ -10,7 +10,7 @@ use dwf::{
 use prost::Message;
 
 use crate::{
-    error::{Result, invalid, io},
+    error::{Result, invalid},
     export::{self, WHOLE},
     files::{self, Staging},
 };
@@ -33,9 +33,8 @@ pub fn export_sampler(artifact: &Path, output: &Path, solver: &Solver) -> Result
     }
     export::check_output(output)?;
     let graph = compose(&model, solver, Precision::Single, &sidecar_name)?;
-    let tensors = fs::read(&source).map_err(io("read", &source))?;
     let staging = Staging::beside(output)?;
-    staging.write(&*sidecar_name, &tensors)?;
+    staging.copy(&*sidecar_name, &source)?;
     staging.write(
         output.file_name().unwrap_or_default(),
         &graph.encode_to_vec(),

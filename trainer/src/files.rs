@@ -64,6 +64,17 @@ impl Staging {
         File::create(self.path(name)).map_err(io("write", &self.target))
     }
 
+    /// Copies a file, of any size, under another name.
+    ///
+    /// Errors: IO, naming the file or the target.
+    pub fn copy(&self, name: impl AsRef<Path>, from: &Path) -> Result<()> {
+        let mut source = File::open(from).map_err(io("read", from))?;
+        let mut file = self.create(name)?;
+        // In the kernel, where file systems share what they can.
+        std::io::copy(&mut source, &mut file).map_err(io("write", &self.target))?;
+        Ok(())
+    }
+
     /// What it is all for.
     pub fn target(&self) -> &Path {
         &self.target

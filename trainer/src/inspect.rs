@@ -4,7 +4,9 @@ use std::{fmt::Write, path::Path};
 
 use dwf::{Model, layout::Transform, metadata::Metadata, ode::Solver};
 
-use crate::{error::Result, export::WHOLE, gauge::Gauges, groups::Groups, network::Network};
+use crate::{
+    condition, error::Result, export::WHOLE, gauge::Gauges, groups::Groups, network::Network,
+};
 
 /// Describes the artifact.
 ///
@@ -59,7 +61,12 @@ fn describe(metadata: &Metadata, latent: usize) -> String {
         format!("{:?}, std {}", source.distribution, source.std),
     );
     if let Some(condition) = &metadata.condition {
-        line(&mut text, "condition", format!("{:?}", condition.schema));
+        let none = match condition.unconditional {
+            Some(_) => "; or none, and guidance",
+            None => "",
+        };
+        let choices = condition::choices(&condition.schema);
+        line(&mut text, "condition", format!("{choices}{none}"));
     }
     let error = match solver.relative_error {
         Some(error) => format!("relative error {error:.1e}"),

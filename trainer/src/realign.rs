@@ -145,7 +145,7 @@ pub fn read(source: Source, folder: &Path) -> Result<Zoo> {
 /// Writes the networks of the checkpoints in `folder`, with the integers that these have beside
 /// their weights.
 fn write(zoo: &Zoo, folder: &Path, output: &Path) -> Result<()> {
-    let mut writer = Writer::new(output, zoo.layout(), 0..zoo.count())?;
+    let mut writer = Writer::new(output, zoo.layout(), 0)?;
     for (file, network) in zoo.files.iter().zip(zoo.networks()) {
         let stem = Path::new(file).file_stem().unwrap_or_default();
         let integers = Checkpoint::open(&folder.join(file))?.integers()?;

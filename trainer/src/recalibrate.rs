@@ -191,7 +191,7 @@ pub fn recalibrate(
         .collect::<Result<Vec<Vec<f64>>>>()?;
     progress.finish();
     let after = measure(&zoo.weights)?;
-    let mut writer = Writer::new(output, zoo.layout(), 0..zoo.count())?;
+    let mut writer = Writer::new(output, zoo.layout(), 0)?;
     for network in zoo.networks() {
         writer.add(network)?;
     }

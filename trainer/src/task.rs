@@ -87,7 +87,7 @@ impl Made {
     /// Errors: IO; INVALID_ARGUMENT if the folder holds anything.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let networks = self.networks();
-        let mut writer = Writer::new(folder, &self.layout, 0..networks.len())?;
+        let mut writer = Writer::new(folder, &self.layout, 0)?;
         for network in networks {
             writer.add(network)?;
         }

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     fs,
-    ops::Range,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -236,25 +235,24 @@ fn check(signatures: &[Signature], layout: &Layout, first: &str) -> Result<()> {
     }
 }
 
-/// A zoo being written: `net-000.safetensors` and on, in a folder that appears when it is done.
+/// A zoo being written: `net-000000.safetensors` and on, in a folder that appears when it is done. A
+/// network's number alone says its name, so that parts written by several processes are one zoo.
 pub struct Writer<'a> {
     staging: Staging,
     layout: &'a Layout,
-    digits: usize,
     next: usize,
 }
 
 impl<'a> Writer<'a> {
-    /// For networks `numbers`, named by them, in `folder`, which must be empty if it exists.
+    /// For networks numbered from `first` on, in `folder`, which must be empty if it exists.
     ///
     /// Errors: IO; INVALID_ARGUMENT if the folder holds anything.
-    pub fn new(folder: &Path, layout: &'a Layout, numbers: Range<usize>) -> Result<Self> {
+    pub fn new(folder: &Path, layout: &'a Layout, first: usize) -> Result<Self> {
         files::check_empty(folder)?;
         Ok(Self {
             staging: Staging::beside(folder)?,
             layout,
-            digits: numbers.end.saturating_sub(1).to_string().len().max(3),
-            next: numbers.start,
+            next: first,
         })
     }
 
@@ -262,18 +260,14 @@ impl<'a> Writer<'a> {
     ///
     /// Errors: IO; DIVERGED naming the tensor if a weight is out of its type's range.
     pub fn add(&mut self, network: &[f32]) -> Result<()> {
-        let name = self.name(self.next);
+        let name = name(self.next);
         self.next += 1;
         self.add_as(&name, network, Vec::new())
     }
 
     /// The file of the network of this number.
     pub fn file(&self, number: usize) -> String {
-        format!("{}.safetensors", self.name(number))
-    }
-
-    fn name(&self, number: usize) -> String {
-        format!("net-{number:0digits$}", digits = self.digits)
+        format!("{}.safetensors", name(number))
     }
 
     /// The same under a name of its own, without the extension, and with tensors of `integers`.
@@ -298,6 +292,11 @@ impl<'a> Writer<'a> {
     pub fn finish(self) -> Result<()> {
         self.staging.publish_folder()
     }
+}
+
+/// The name of a network's file, without the extension.
+fn name(number: usize) -> String {
+    format!("net-{number:06}")
 }
 
 fn serialize(layout: &Layout, network: &[f32], integers: Vec<Integers>) -> Result<Vec<u8>> {

@@ -16,6 +16,7 @@ use dwf::{
 };
 use dwf_trainer::{
     align::Reference,
+    checkpoint::Checkpoint,
     groups::Groups,
     memory,
     work::Work,
@@ -117,7 +118,9 @@ fn from_a_zoo_to_generated_networks() {
         assert!((file - sampled).abs() < 1e-4, "{file} and {sampled}");
     }
 
-    // A part of them, by another process: the same bits under the same names.
+    // A part of them, by another process: the same bits under the same names, however many others
+    // there are.
+    succeeds(at, "generate out/iris.onnx -n 1001 -o many --seed 5");
     succeeds(at, "generate out/iris.onnx --range 30..37 -o part --seed 5");
     let names = |folder: &str| -> Vec<_> {
         let entries = fs::read_dir(at.join(folder)).unwrap();
@@ -127,6 +130,7 @@ fn from_a_zoo_to_generated_networks() {
     for name in names("part") {
         let read = |folder: &str| fs::read(at.join(folder).join(&name)).unwrap();
         assert!(read("part") == read("new"), "{name:?}");
+        assert!(read("part") == read("many"), "{name:?}");
     }
 
     succeeds(
@@ -160,6 +164,76 @@ fn from_a_zoo_to_generated_networks() {
         &["'new' is not empty"],
     );
     assert_says(&fails(at, "zoo iris -o zoo", 1), &["'zoo' is not empty"]);
+}
+
+/// The conformance artifact `name`, copied into `folder`.
+fn conformance(folder: &Path, name: &str) {
+    for extension in ["onnx", "safetensors"] {
+        let file = format!("{name}.{extension}");
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance");
+        fs::copy(from.join(&file), folder.join(&file)).unwrap();
+    }
+}
+
+/// What an artifact can be asked for is asked for by name, and said where it is not.
+#[test]
+fn networks_are_generated_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for (name, asked, row, guidance) in [
+        ("conditional", "versicolor", &[0.0, 1.0, 0.0][..], 2.5),
+        ("axes", "größe=-0.25,speed=1.5", &[1.5, -0.25], 1.0),
+    ] {
+        conformance(at, name);
+        let options = format!("--seed 5 -n 3 --condition {asked} --guidance {guidance}");
+        succeeds(at, &format!("generate {name}.onnx -o {name} {options}"));
+        let model = Model::open(at.join(format!("{name}.onnx")), &Default::default()).unwrap();
+        let layout = &model.metadata().layout;
+        let mut sampler = Sampler::new(&model, &Default::default()).unwrap();
+        let mut weights = vec![0f32; 3 * layout.len()];
+        let options = SampleOptions {
+            seed: 5,
+            count: 3,
+            condition: Some(row),
+            guidance,
+            ..Default::default()
+        };
+        sampler.sample(options, &mut weights[..]).unwrap();
+        for (i, expected) in weights.chunks_exact(layout.len()).enumerate() {
+            let file = at.join(name).join(format!("net-00000{i}.safetensors"));
+            let checkpoint = Checkpoint::open(&file).unwrap();
+            for spec in layout.tensors() {
+                let mut found = vec![0f32; spec.count()];
+                checkpoint.read(&spec.name, &mut found).unwrap();
+                for (found, expected) in found.iter().zip(&expected[spec.range()]) {
+                    // Half precision in the file at worst, and batches of another size.
+                    let error = (found - expected).abs();
+                    assert!(error < 1e-2 * (1.0 + expected.abs()), "{found} {expected}");
+                }
+            }
+        }
+    }
+    let axes = ["speed=0 to 2, größe=-1 to 1", "axes.onnx"];
+    for options in ["", "--condition speed=1", "--condition speed=1,größe=5"] {
+        assert_says(
+            &fails(at, &format!("generate axes.onnx -o new {options}"), 1),
+            &axes,
+        );
+    }
+    assert_says(
+        &fails(at, "generate conditional.onnx -o new --condition rose", 1),
+        &["'rose'", "setosa, versicolor, virginica"],
+    );
+    assert_says(
+        &fails(at, "generate conditional.onnx -o new --guidance 2", 2),
+        &["--condition"],
+    );
+    assert_says(&succeeds(at, "inspect axes.onnx"), &axes[..1]);
+    assert_says(
+        &succeeds(at, "inspect conditional.onnx"),
+        &["a class of setosa, versicolor, virginica; or none"],
+    );
+    assert!(!at.join("new").exists());
 }
 
 #[test]
@@ -232,9 +306,9 @@ fn bad_requests_are_refused_before_any_work() {
         &["'zoo' is a folder"],
     );
     refuse(
-        "train zoo -o zoo/net-000.safetensors/flow.onnx",
+        "train zoo -o zoo/net-000000.safetensors/flow.onnx",
         1,
-        &["net-000.safetensors"],
+        &["net-000000.safetensors"],
     );
     refuse(
         "train zoo -o flow.onnx --basis linear --latent 9",
@@ -257,9 +331,9 @@ fn bad_requests_are_refused_before_any_work() {
         &["'zoo/flow.onnx' lies in the zoo's folder"],
     );
     refuse(
-        "train zoo -o flow.onnx --aligned-zoo zoo/../zoo/net-000.safetensors",
+        "train zoo -o flow.onnx --aligned-zoo zoo/../zoo/net-000000.safetensors",
         1,
-        &["net-000.safetensors' lies in the zoo's folder"],
+        &["net-000000.safetensors' lies in the zoo's folder"],
     );
     for aligned in ["./new/flow.onnx", "new/flow.safetensors"] {
         refuse(
@@ -272,9 +346,9 @@ fn bad_requests_are_refused_before_any_work() {
     refuse("zoo cartpole -o zoo/..", 1, &["'zoo/..' is no name"]);
     refuse("generate none.onnx -o new", 1, &["none.onnx"]);
     refuse(
-        "inspect zoo/net-000.safetensors",
+        "inspect zoo/net-000000.safetensors",
         1,
-        &["net-000.safetensors"],
+        &["net-000000.safetensors"],
     );
 
     refuse("train zoo", 2, &["--output"]);
@@ -296,7 +370,7 @@ fn foreign_files_are_not_replaced_by_a_sidecar() {
     succeeds(at, "zoo iris -o zoo --count 8");
     let train = "train zoo -o mine.onnx --steps 1 --width 8";
     succeeds(at, &train.replace("mine", "flow"));
-    let checkpoint = fs::read(at.join("zoo/net-000.safetensors")).unwrap();
+    let checkpoint = fs::read(at.join("zoo/net-000000.safetensors")).unwrap();
     for content in [&checkpoint[..], b"", b"notes of mine"] {
         fs::write(at.join("mine.safetensors"), content).unwrap();
         for request in [train, "export-sampler flow.onnx -o mine.onnx"] {
@@ -431,7 +505,7 @@ fn a_zoo_is_aligned_into_another_folder() {
         assert_says(&said, &["8 networks, verified", "% less", &out]);
         let names = common::names(&at.join(&out));
         assert_eq!(names.len(), 8);
-        assert_eq!(names[3], "net-003.safetensors");
+        assert_eq!(names[3], "net-000003.safetensors");
     }
     let read = |folder: &str| Zoo::read(&at.join(folder)).unwrap();
     let (before, after) = (read("zoo"), read("new-first"));
@@ -508,7 +582,7 @@ fn networks_of_any_architecture_are_aligned_and_trained_on() {
     let at = folder.path();
     let network = common::exported("groupnorm");
     let layout = network.layout();
-    let mut writer = Writer::new(&at.join("zoo"), layout, 0..10).unwrap();
+    let mut writer = Writer::new(&at.join("zoo"), layout, 0).unwrap();
     for seed in 0..10 {
         writer
             .add(&common::plausible_weights(layout, seed))
@@ -598,8 +672,8 @@ fn a_zoo_of_copies_is_refused() {
     succeeds(at, "zoo iris -o zoo --count 8");
     for i in 1..8 {
         fs::copy(
-            at.join("zoo/net-000.safetensors"),
-            at.join(format!("zoo/net-00{i}.safetensors")),
+            at.join("zoo/net-000000.safetensors"),
+            at.join(format!("zoo/net-00000{i}.safetensors")),
         )
         .unwrap();
     }

@@ -247,3 +247,33 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
         assert!(message.contains("is not called NAME.onnx"), "{message}");
     }
 }
+
+/// The sidecar goes from file to file: it may be larger than memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_exported_sampler_is_not_held_in_memory() {
+    const WEIGHTS: usize = 12 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let components = vec![0.5; LATENT * WEIGHTS];
+    let basis = Basis::Linear {
+        components: Components::new(&components, WEIGHTS, Precision::Half).unwrap(),
+        mean: vec![0.5; WEIGHTS],
+        scale: vec![1.0; LATENT],
+    };
+    let sidecar = write(folder.path(), &basis).with_extension("safetensors");
+    let size = fs::metadata(&sidecar).unwrap().len();
+    assert!(size > 150 << 20, "{size}");
+    // What the process allocates, in KiB; files that it maps are not counted.
+    let limit = (size / 2 / 1024).to_string();
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -d $0 && exec \"$@\"", &limit])
+        .args([env!("CARGO_BIN_EXE_dwf"), "export-sampler"])
+        .args(["flow.onnx", "-o", "sampler.onnx"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let copy = fs::read(folder.path().join("sampler.safetensors")).unwrap();
+    assert!(copy == fs::read(&sidecar).unwrap());
+}

@@ -83,7 +83,7 @@ fn workshop() -> tempfile::TempDir {
         assert!(success, "{text}");
     }
     let network = exported("resnet20");
-    let mut writer = Writer::new(&at.join("residual"), network.layout(), 0..8).unwrap();
+    let mut writer = Writer::new(&at.join("residual"), network.layout(), 0).unwrap();
     for seed in 0..8 {
         let weights = plausible_weights(network.layout(), seed);
         writer.add(&weights).unwrap();

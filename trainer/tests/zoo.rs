@@ -22,7 +22,7 @@ fn replace(folder: &Path, index: usize, tensors: &[(&str, Vec<usize>, Vec<f32>)]
         )
     });
     let file = safetensors::serialize(views, None).unwrap();
-    fs::write(folder.join(format!("net-{index:03}.safetensors")), file).unwrap();
+    fs::write(folder.join(format!("net-{index:06}.safetensors")), file).unwrap();
 }
 
 /// The message about a zoo of ten networks 2-3 in which network 4 is replaced.
@@ -72,7 +72,7 @@ fn numbers_are_checked() {
         assert_says(
             &message,
             &[
-                "net-004.safetensors",
+                "net-000004.safetensors",
                 "'fc1.weight'",
                 "element 2",
                 "diverged",
@@ -88,12 +88,18 @@ fn networks_must_be_alike() {
     let other_shape = refused(&[("fc1.weight", vec![2, 3], vec![0.5; 6]), bias()]);
     assert_says(
         &other_shape,
-        &["net-004", "'fc1.weight'", "[2, 3]", "[3, 2]", "net-000"],
+        &[
+            "net-000004",
+            "'fc1.weight'",
+            "[2, 3]",
+            "[3, 2]",
+            "net-000000",
+        ],
     );
     let extra = refused(&[weight(), bias(), ("fc2.bias", vec![3], vec![0.0; 3])]);
-    assert_says(&extra, &["net-004", "'fc2.bias'", "net-000"]);
+    assert_says(&extra, &["net-000004", "'fc2.bias'", "net-000000"]);
     let missing = refused(&[weight()]);
-    assert_says(&missing, &["net-004", "'fc1.bias'", "missing"]);
+    assert_says(&missing, &["net-000004", "'fc1.bias'", "missing"]);
 }
 
 #[test]
@@ -103,9 +109,9 @@ fn other_types_are_refused() {
     let bytes = [0u8; 48];
     let weight = TensorView::new(Dtype::F64, vec![3, 2], &bytes).unwrap();
     let file = safetensors::serialize([("fc1.weight", weight)], None).unwrap();
-    fs::write(folder.path().join("net-003.safetensors"), file).unwrap();
+    fs::write(folder.path().join("net-000003.safetensors"), file).unwrap();
     let message = Zoo::read(folder.path()).unwrap_err().to_string();
-    assert_says(&message, &["net-003", "'fc1.weight'", "F64", "F16"]);
+    assert_says(&message, &["net-000003", "'fc1.weight'", "F64", "F16"]);
 }
 
 #[test]
@@ -116,21 +122,24 @@ fn types_may_not_be_mixed() {
     let weight = TensorView::new(Dtype::F16, vec![3, 2], &weight).unwrap();
     let bias = TensorView::new(Dtype::F32, vec![3], &bias).unwrap();
     let file = safetensors::serialize([("fc1.weight", weight), ("fc1.bias", bias)], None).unwrap();
-    fs::write(folder.path().join("net-009.safetensors"), file).unwrap();
+    fs::write(folder.path().join("net-000009.safetensors"), file).unwrap();
     let message = Zoo::read(folder.path()).unwrap_err().to_string();
-    assert_says(&message, &["net-009", "'fc1.weight'", "F16", "F32"]);
+    assert_says(&message, &["net-000009", "'fc1.weight'", "F16", "F32"]);
 }
 
 #[test]
 fn files_must_be_safetensors() {
     let folder = tempfile::tempdir().unwrap();
     common::write_zoo(folder.path(), &common::mlp(&[2, 3]).1, 10);
-    let file = folder.path().join("net-002.safetensors");
+    let file = folder.path().join("net-000002.safetensors");
     let whole = fs::read(&file).unwrap();
     for bytes in [&b"PK\x03\x04 not this"[..], &whole[..whole.len() - 1], &[]] {
         fs::write(&file, bytes).unwrap();
         let message = Zoo::read(folder.path()).unwrap_err().to_string();
-        assert_says(&message, &["net-002.safetensors", "not a safetensors file"]);
+        assert_says(
+            &message,
+            &["net-000002.safetensors", "not a safetensors file"],
+        );
     }
 }
 
@@ -165,7 +174,7 @@ fn only_chains_of_linear_layers_are_read() {
     let message = Zoo::read(folder.path()).unwrap_err().to_string();
     assert_says(
         &message,
-        &["net-000", "'conv.weight'", "[2, 2, 3, 3]", "--network"],
+        &["net-000000", "'conv.weight'", "[2, 2, 3, 3]", "--network"],
     );
 }
 
@@ -174,7 +183,7 @@ fn a_folder_is_filled_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let (_, layout) = common::mlp(&[2, 3]);
     let target = folder.path().join("zoo");
-    let mut writer = Writer::new(&target, &layout, 0..1).unwrap();
+    let mut writer = Writer::new(&target, &layout, 0).unwrap();
     writer.add(&vec![1.0; layout.len()]).unwrap();
     drop(writer);
     assert!(
@@ -186,12 +195,9 @@ fn a_folder_is_filled_whole_or_not_at_all() {
     common::write_zoo(&target, &layout, 2);
     assert_eq!(
         common::names(&target),
-        ["net-000.safetensors", "net-001.safetensors"]
+        ["net-000000.safetensors", "net-000001.safetensors"]
     );
-    let message = Writer::new(&target, &layout, 0..1)
-        .err()
-        .unwrap()
-        .to_string();
+    let message = Writer::new(&target, &layout, 0).err().unwrap().to_string();
     assert_says(&message, &["zoo", "is not empty"]);
     assert_eq!(common::names(folder.path()), ["zoo"]);
 }
@@ -206,7 +212,7 @@ fn weights_out_of_a_types_range_are_refused() {
         TensorKind::Parameter,
     );
     let layout = Layout::pack([tensor]).unwrap();
-    let mut writer = Writer::new(&folder.path().join("zoo"), &layout, 0..1).unwrap();
+    let mut writer = Writer::new(&folder.path().join("zoo"), &layout, 0).unwrap();
     let message = writer.add(&[1e6]).unwrap_err().to_string();
-    assert_says(&message, &["net-000", "'a.weight'", "F16"]);
+    assert_says(&message, &["net-000000", "'a.weight'", "F16"]);
 }

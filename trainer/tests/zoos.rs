@@ -48,8 +48,8 @@ fn a_zoo_comes_with_its_data_and_follows_from_its_seed() {
         assert!(read("a", file) == read("b", file), "{file}");
     }
     assert_ne!(
-        read("a", "net-000.safetensors"),
-        read("c", "net-000.safetensors")
+        read("a", "net-000000.safetensors"),
+        read("c", "net-000000.safetensors")
     );
     assert_ne!(read("a", "held-out.csv"), read("c", "held-out.csv"));
     // Networks of independent seeds lie further apart than those that began together.
@@ -264,13 +264,13 @@ fn networks_that_differ_on_purpose_come_with_their_conditions() {
         .map(|line| line.split(',').nth(1).unwrap().parse().unwrap())
         .collect();
     assert!(
-        text.starts_with("file,length\nnet-000.safetensors,"),
+        text.starts_with("file,length\nnet-000000.safetensors,"),
         "{text}"
     );
     assert!(!lengths.is_sorted());
     lengths.sort_by(f64::total_cmp);
     assert_eq!((lengths[0], lengths[7], lengths.len()), (0.5, 2.0, 8));
     let text = conditions("digits --count 8 --condition digits --digits 2-5 -o halves");
-    let expected = "file,class\nnet-000.safetensors,2-3\nnet-001.safetensors,4-5\n";
+    let expected = "file,class\nnet-000000.safetensors,2-3\nnet-000001.safetensors,4-5\n";
     assert!(text.starts_with(expected), "{text}");
 }

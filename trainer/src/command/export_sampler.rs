@@ -13,8 +13,9 @@ use super::at_least;
 
 /// Write an artifact as one ONNX graph from noise to weights, for inference servers
 ///
-/// Input `noise` [batch, latent], standard normal times the source's std (and `condition`, if
-/// the artifact takes one); output `weights` [batch, weights] in the layout's order.
+/// Input `noise` [batch, latent], standard normal times the source's std, and `condition` [batch,
+/// columns], if the artifact takes one: a class one-hot, or the axes' values, in the order that
+/// `dwf inspect` lists; output `weights` [batch, weights] in the layout's order.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The artifact, NAME.onnx

@@ -54,7 +54,7 @@ pub(crate) fn normals(count: usize, seed: u64) -> Vec<f32> {
 
 /// A zoo folder of `count` random networks.
 pub(crate) fn write_zoo(folder: &Path, layout: &Layout, count: usize) {
-    let mut writer = Writer::new(folder, layout, 0..count).unwrap();
+    let mut writer = Writer::new(folder, layout, 0).unwrap();
     for network in normals(count * layout.len(), 5).chunks_exact(layout.len()) {
         writer.add(network).unwrap();
     }
