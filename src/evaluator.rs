@@ -233,7 +233,8 @@ impl Evaluator {
         self.x.upload(x.len())?;
         self.condition.upload(rows * self.condition_size)?;
         self.network.space.wait()?;
-        self.binding(rows, t.len())?.run()?;
+        let space = self.network.space.clone();
+        space.run(|| self.binding(rows, t.len())?.run())?;
         v.copy_from_slice(self.v.download(x.len())?);
         Ok(())
     }
