@@ -16,6 +16,7 @@ use crate::{
     interrupt,
     matching::Matcher,
     progress::Progress,
+    rows::Rows,
     verify::Verifier,
     work::Part,
     zoo::Zoo,
@@ -93,7 +94,7 @@ pub fn align(
 ) -> Result<Report> {
     let before = spread(zoo);
     let network = zoo.network.clone();
-    let verifier = Verifier::new(&network, zoo.weights.row(0), 0)?;
+    let verifier = Verifier::new(&network, &zoo.weights.row(0), 0)?;
     let mut rounds = Rounds {
         layout: network.layout(),
         groups,
@@ -103,7 +104,7 @@ pub fn align(
         count: 0,
     };
     rounds.canonicalise(zoo)?;
-    let first = zoo.weights.row(0).to_vec();
+    let first = zoo.weights.row(0);
     rounds.run(zoo, &first, Some(0))?;
     let mut after = spread(zoo);
     match reference {
@@ -111,7 +112,7 @@ pub fn align(
         Reference::Medoid => {
             let medoid = medoid(zoo);
             if medoid != 0 {
-                let reference = zoo.weights.row(medoid).to_vec();
+                let reference = zoo.weights.row(medoid);
                 rounds.run(zoo, &reference, Some(medoid))?;
                 after = spread(zoo);
             }
@@ -153,17 +154,16 @@ impl Rounds<'_> {
             return Ok(());
         };
         let progress = Progress::new("canonicalise", zoo.count());
-        let (files, size) = (&zoo.files, zoo.weights.size());
-        let rows = zoo.weights.par_chunks_exact_mut(size).enumerate();
-        rows.try_for_each(|(i, row)| {
+        let files = &zoo.files;
+        zoo.weights.change(|i, before| {
             self.go_on()?;
-            let before = row.to_vec();
-            gauges.canonicalise(row);
-            round(self.layout, row);
-            let checked = self.verifier.check(&before, row);
+            let mut row = before.to_vec();
+            gauges.canonicalise(&mut row);
+            round(self.layout, &mut row);
+            let checked = self.verifier.check(before, &row);
             checked.map_err(|e| e.at(name(files, i)))?;
             progress.step(String::new);
-            Ok(())
+            Ok(Some(row))
         })?;
         progress.finish();
         Ok(())
@@ -181,17 +181,17 @@ impl Rounds<'_> {
         let progress = Progress::new("align", zoo.count() - usize::from(skip.is_some()));
         let matcher = Matcher::new(self.layout, self.groups, reference);
         let files = &zoo.files;
-        let size = zoo.weights.size();
-        let rows = zoo.weights.par_chunks_exact_mut(size).enumerate();
         let round = &*self;
-        rows.filter(|(i, _)| Some(*i) != skip)
-            .try_for_each(|(i, row)| {
-                round.go_on()?;
-                let aligned = round.network(&matcher, reference, i, row);
-                aligned.map_err(|e| e.at(name(files, i)))?;
-                progress.step(String::new);
-                Ok(())
-            })?;
+        zoo.weights.change(|i, row| {
+            if Some(i) == skip {
+                return Ok(None);
+            }
+            round.go_on()?;
+            let aligned = round.network(&matcher, reference, i, row);
+            let aligned = aligned.map_err(|e| e.at(name(files, i)))?;
+            progress.step(String::new);
+            Ok(Some(aligned))
+        })?;
         progress.finish();
         self.count += 1;
         Ok(())
@@ -202,8 +202,8 @@ impl Rounds<'_> {
         matcher: &Matcher<'_>,
         reference: &[f32],
         i: usize,
-        row: &mut [f32],
-    ) -> Result<()> {
+        row: &[f32],
+    ) -> Result<Vec<f32>> {
         let file = format!("{}-{i}", self.count);
         let known = match self.part {
             Some(part) => part
@@ -223,8 +223,7 @@ impl Rounds<'_> {
         if let Some(part) = self.part.filter(|_| found) {
             part.write(&file, &permutation.to_bytes())?;
         }
-        row.copy_from_slice(&permuted);
-        Ok(())
+        Ok(permuted)
     }
 }
 
@@ -248,7 +247,7 @@ fn mean(zoo: &Zoo) -> Vec<f32> {
     let mut sum = vec![0f64; zoo.weights.size()];
     for network in zoo.networks() {
         sum.par_iter_mut()
-            .zip(network)
+            .zip(&network)
             .for_each(|(sum, w)| *sum += f64::from(*w));
     }
     let count = zoo.count() as f64;
@@ -263,8 +262,8 @@ fn spread(zoo: &Zoo) -> f64 {
 /// Every network's squared distance to the mean of all.
 fn distances(zoo: &Zoo) -> Vec<f64> {
     let mean = mean(zoo);
-    let rows = zoo.weights.par_chunks_exact(zoo.weights.size());
-    rows.map(|network| distance(zoo.layout(), network, &mean))
+    let rows = (0..zoo.count()).into_par_iter();
+    rows.map(|i| distance(zoo.layout(), &zoo.weights.row(i), &mean))
         .collect()
 }
 

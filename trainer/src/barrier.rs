@@ -7,6 +7,7 @@ use crate::{
     error::{Result, invalid},
     evaluator::Evaluator,
     network::Network,
+    rows::Rows,
     zoo::Zoo,
 };
 
@@ -55,15 +56,15 @@ pub fn measure(zoo: &Zoo, batches: &Batches) -> Result<Barrier> {
     let mut evaluator = Evaluator::new(&zoo.network)?;
     let mut score = |weights: &[f32]| score(&mut evaluator, weights, batches);
     let first = zoo.weights.row(0);
-    let start = score(first)?;
+    let start = score(&first)?;
     let lines = LINES.min(zoo.count() - 1);
     let mut sum = [0.0; 2];
     for line in 1..=lines {
         let other = zoo.weights.row(line);
-        let end = score(other)?;
+        let end = score(&other)?;
         let mut worst = [0f64; 2];
         for t in PLACES {
-            let pairs = first.iter().zip(other);
+            let pairs = first.iter().zip(&other);
             let between: Vec<f32> = pairs.map(|(a, b)| (1.0 - t) * a + t * b).collect();
             let found = score(&between)?;
             let t = f64::from(t);

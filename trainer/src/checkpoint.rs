@@ -5,10 +5,11 @@ use std::{
     cmp::Ordering,
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use dwf::layout::DType;
-use half::{bf16, f16};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 use memmap2::Mmap;
 use pytorch_reader::{PickleValue, PytorchError, PytorchReader};
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
@@ -21,6 +22,8 @@ pub const EXTENSIONS: [&str; 3] = ["safetensors", "pt", "pth"];
 /// it, and products of two, summed over a hundred million connections, stay finite in single
 /// precision.
 pub const LARGEST_WEIGHT: f32 = 1e15;
+/// Elements that are converted at a time.
+const BLOCK: usize = 1024;
 /// Keys under which training programs put the weights beside their own state. The last four are
 /// also what people call modules, so that names alone do not tell.
 const KEYS: [&str; 7] = [
@@ -109,7 +112,7 @@ impl Listing {
 
 enum Content {
     SafeTensors {
-        map: Mmap,
+        map: Arc<Mmap>,
         metadata: Metadata,
         /// Where the tensors begin.
         data: usize,
@@ -156,13 +159,43 @@ impl Checkpoint {
     /// Reads the tensor `name`, one of the signatures', into `values`, which has its number of
     /// elements.
     ///
+    /// Errors: as [`Checkpoint::bytes`].
+    pub fn read(&self, name: &str, values: &mut [f32]) -> Result<()> {
+        decode(&self.bytes(name)?, self.dtype(name), values);
+        Ok(())
+    }
+
+    /// The little-endian elements of the tensor `name`, one of the signatures'.
+    ///
     /// Errors: IO; INVALID_ARGUMENT naming file and tensor if a value is not finite or beyond
     /// [`LARGEST_WEIGHT`].
-    pub fn read(&self, name: &str, values: &mut [f32]) -> Result<()> {
+    pub fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        let bytes = self.raw(name)?;
+        check_values(name, &bytes, self.dtype(name))
+            .map_err(|e| e.at(format!("'{}'", self.path.display())))?;
+        Ok(bytes)
+    }
+
+    /// The mapped file, where the tensors lie in it as they are, and where each of these does.
+    pub fn mapped<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Option<(&Arc<Mmap>, Vec<usize>)> {
+        let Content::SafeTensors {
+            map,
+            metadata,
+            data,
+        } = &self.content
+        else {
+            return None;
+        };
+        let start = |name| data + metadata.info(name).expect("it is listed").data_offsets.0;
+        Some((map, names.map(start).collect()))
+    }
+
+    fn dtype(&self, name: &str) -> DType {
         let signature = self.signatures().iter().find(|tensor| tensor.name == name);
-        let dtype = signature.expect("the tensor is listed").dtype;
-        decode(&self.bytes(name)?, dtype, values);
-        check_values(name, values).map_err(|e| e.at(format!("'{}'", self.path.display())))
+        signature.expect("the tensor is listed").dtype
     }
 
     /// Reads the tensors of integers.
@@ -174,13 +207,13 @@ impl Checkpoint {
                 name: name.clone(),
                 shape: shape.clone(),
                 dtype: *dtype,
-                bytes: self.bytes(name)?.into_owned(),
+                bytes: self.raw(name)?.into_owned(),
             })
         };
         self.listing.integers.iter().map(read).collect()
     }
 
-    fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+    fn raw(&self, name: &str) -> Result<Cow<'_, [u8]>> {
         match &self.content {
             Content::SafeTensors {
                 map,
@@ -219,7 +252,7 @@ fn open_safetensors(path: &Path) -> Result<(Listing, Content)> {
         listing.add(&name, &info.shape, info.dtype)?;
     }
     let content = Content::SafeTensors {
-        map,
+        map: Arc::new(map),
         metadata,
         data,
     };
@@ -301,16 +334,33 @@ fn explain(error: PytorchError) -> Error {
 }
 
 /// Networks that have diverged would spoil the others.
-fn check_values(tensor: &str, values: &[f32]) -> Result<()> {
-    let sane = |value: &f32| value.abs() <= LARGEST_WEIGHT;
-    match values.iter().position(|value| !sane(value)) {
-        Some(i) => Err(invalid(format!(
-            "tensor '{tensor}' has {:e} at element {i}, and weights go up to {LARGEST_WEIGHT:e}: \
-             the network has diverged; leave it out of the zoo",
-            values[i]
+fn check_values(tensor: &str, bytes: &[u8], dtype: DType) -> Result<()> {
+    let diverged = |value: f32| value.is_nan() || value.abs() > LARGEST_WEIGHT;
+    match find(bytes, dtype, diverged) {
+        Some((i, value)) => Err(invalid(format!(
+            "tensor '{tensor}' has {value:e} at element {i}, and weights go up to \
+             {LARGEST_WEIGHT:e}: the network has diverged; leave it out of the zoo"
         ))),
         None => Ok(()),
     }
+}
+
+/// Whether these little-endian elements are numbers.
+pub fn is_finite(bytes: &[u8], dtype: DType) -> bool {
+    find(bytes, dtype, |value| !value.is_finite()).is_none()
+}
+
+/// The first of little-endian elements that is so, and its place.
+fn find(bytes: &[u8], dtype: DType, is_so: impl Fn(f32) -> bool) -> Option<(usize, f32)> {
+    let mut values = [0f32; BLOCK];
+    let blocks = bytes.chunks(BLOCK * dtype.size()).enumerate();
+    let mut found = blocks.filter_map(|(block, bytes)| {
+        let values = &mut values[..bytes.len() / dtype.size()];
+        decode(bytes, dtype, values);
+        let i = values.iter().position(|value| is_so(*value))?;
+        Some((block * BLOCK + i, values[i]))
+    });
+    found.next()
 }
 
 /// Little-endian elements as f32.
@@ -323,23 +373,52 @@ pub fn decode(bytes: &[u8], dtype: DType, values: &mut [f32]) {
     }
     match dtype {
         DType::F32 => each(bytes, values, f32::from_le_bytes),
-        DType::F16 => each(bytes, values, |b| f16::from_le_bytes(b).to_f32()),
+        DType::F16 => decode_halves(bytes, values),
         DType::Bf16 => each(bytes, values, |b| bf16::from_le_bytes(b).to_f32()),
+    }
+}
+
+/// By the block, which processors convert several at a time.
+fn decode_halves(bytes: &[u8], values: &mut [f32]) {
+    let mut halves = [f16::ZERO; BLOCK];
+    let blocks = bytes.chunks(BLOCK * size_of::<f16>());
+    for (bytes, values) in blocks.zip(values.chunks_mut(BLOCK)) {
+        let (elements, _) = bytes.as_chunks();
+        let halves = &mut halves[..values.len()];
+        for (half, element) in halves.iter_mut().zip(elements) {
+            *half = f16::from_le_bytes(*element);
+        }
+        halves.convert_to_f32_slice(values);
     }
 }
 
 /// The values as little-endian elements, rounded to nearest.
 pub fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
-    let values = values.iter();
-    match dtype {
-        DType::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
-        DType::F16 => values
-            .flat_map(|v| f16::from_f32(*v).to_le_bytes())
-            .collect(),
-        DType::Bf16 => values
-            .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
-            .collect(),
+    fn each<T: Copy, const N: usize>(
+        values: &[T],
+        bytes: &mut [u8],
+        convert: impl Fn(T) -> [u8; N],
+    ) {
+        let (elements, _) = bytes.as_chunks_mut::<N>();
+        for (element, value) in elements.iter_mut().zip(values) {
+            *element = convert(*value);
+        }
     }
+    let mut bytes = vec![0; values.len() * dtype.size()];
+    match dtype {
+        DType::F32 => each(values, &mut bytes, f32::to_le_bytes),
+        DType::F16 => {
+            let mut halves = [f16::ZERO; BLOCK];
+            let blocks = bytes.chunks_mut(BLOCK * size_of::<f16>());
+            for (bytes, values) in blocks.zip(values.chunks(BLOCK)) {
+                let halves = &mut halves[..values.len()];
+                halves.convert_from_f32_slice(values);
+                each(halves, bytes, f16::to_le_bytes);
+            }
+        }
+        DType::Bf16 => each(values, &mut bytes, |v| bf16::from_f32(v).to_le_bytes()),
+    }
+    bytes
 }
 
 /// Compares names as people number them: `fc2` before `fc10`.

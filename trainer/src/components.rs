@@ -7,10 +7,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use half::{f16, slice::HalfFloatSliceExt};
+use dwf::layout::DType;
 use memmap2::Mmap;
 
-use crate::error::{Result, io};
+use crate::{
+    checkpoint::{decode, encode},
+    error::{Result, io},
+    rows::Rows,
+};
 
 /// How a number is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -22,52 +26,13 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Bytes of a number.
-    pub fn bytes(self) -> usize {
+    /// The type of a number.
+    pub fn dtype(self) -> DType {
         match self {
-            Self::Half => size_of::<f16>(),
-            Self::Single => size_of::<f32>(),
+            Self::Half => DType::F16,
+            Self::Single => DType::F32,
         }
     }
-
-    /// The number as stored.
-    pub fn round(self, value: f64) -> f64 {
-        match self {
-            Self::Half => half(value).to_f64(),
-            Self::Single => f64::from(value as f32),
-        }
-    }
-
-    /// Appends the numbers, little-endian.
-    fn write(self, values: &[f64], to: &mut Vec<u8>) {
-        let values = values.iter().copied();
-        match self {
-            Self::Half => to.extend(values.flat_map(|v| half(v).to_le_bytes())),
-            Self::Single => to.extend(values.flat_map(|v| (v as f32).to_le_bytes())),
-        }
-    }
-
-    fn read(self, bytes: &[u8], to: &mut [f32]) {
-        match self {
-            Self::Half => {
-                let halves: Vec<f16> = bytes
-                    .chunks_exact(2)
-                    .map(|b| f16::from_le_bytes([b[0], b[1]]))
-                    .collect();
-                halves.convert_to_f32_slice(to);
-            }
-            Self::Single => {
-                for (to, b) in to.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *to = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                }
-            }
-        }
-    }
-}
-
-/// By way of f32, as `half` itself goes on some processors only: the same bits on all.
-fn half(value: f64) -> f16 {
-    f16::from_f32(value as f32)
 }
 
 /// [latent, weights] row-major, in a mapped file without a name.
@@ -98,7 +63,7 @@ impl Components {
 
     /// Number of components.
     pub fn latent(&self) -> usize {
-        self.map.len() / (self.weights * self.precision.bytes())
+        self.map.len() / (self.weights * self.precision.dtype().size())
     }
 
     /// Length of each.
@@ -115,19 +80,21 @@ impl Components {
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
+}
 
-    /// One component's elements from `from` on, as many as `to` takes.
-    pub fn read(&self, row: usize, from: usize, to: &mut [f32]) {
-        let start = (row * self.weights + from) * self.precision.bytes();
-        let length = to.len() * self.precision.bytes();
-        self.precision.read(&self.map[start..][..length], to);
+impl Rows for Components {
+    fn count(&self) -> usize {
+        self.latent()
     }
 
-    /// One whole component.
-    pub fn row(&self, row: usize) -> Vec<f32> {
-        let mut values = vec![0.0; self.weights];
-        self.read(row, 0, &mut values);
-        values
+    fn size(&self) -> usize {
+        self.weights
+    }
+
+    fn read(&self, row: usize, from: usize, to: &mut [f32]) {
+        let start = (row * self.weights + from) * self.precision.dtype().size();
+        let length = to.len() * self.precision.dtype().size();
+        decode(&self.map[start..][..length], self.precision.dtype(), to);
     }
 }
 
@@ -144,7 +111,7 @@ impl Writer {
     /// Errors: IO.
     pub fn new(folder: &Path, latent: usize, weights: usize, precision: Precision) -> Result<Self> {
         let file = tempfile::tempfile_in(folder).map_err(io("make a temporary file in", folder))?;
-        let bytes = latent as u64 * weights as u64 * precision.bytes() as u64;
+        let bytes = latent as u64 * weights as u64 * precision.dtype().size() as u64;
         file.set_len(bytes)
             .map_err(io("write a basis of this size in", folder))?;
         Ok(Self {
@@ -154,17 +121,26 @@ impl Writer {
         })
     }
 
-    /// Writes elements of one component from `from` on.
+    /// Writes elements of one component from `from` on. Returns the sum of squares of what rounding
+    /// them has added.
     ///
     /// Errors: IO.
-    pub fn write(&self, row: usize, from: usize, values: &[f64]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(values.len() * self.precision.bytes());
-        self.precision.write(values, &mut bytes);
-        let start = (row * self.weights + from) as u64 * self.precision.bytes() as u64;
+    pub fn write(&self, row: usize, from: usize, values: &[f64]) -> Result<f64> {
+        let dtype = self.precision.dtype();
+        // By way of f32, as `half` itself goes on some processors only: the same bits on all.
+        let mut stored: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+        let bytes = encode(&stored, dtype);
+        let start = (row * self.weights + from) as u64 * dtype.size() as u64;
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(start))
             .and_then(|_| file.write_all(&bytes))
-            .map_err(io("write", Path::new("the basis")))
+            .map_err(io("write", Path::new("the basis")))?;
+        drop(file);
+        decode(&bytes, dtype, &mut stored);
+        let errors = stored.iter().zip(values);
+        Ok(errors
+            .map(|(stored, value)| (f64::from(*stored) - value).powi(2))
+            .sum())
     }
 
     /// All is written.

@@ -1,5 +1,7 @@
 //! Between the weights of a network and its latent: the transforms of tensors, and the basis.
 
+use std::ops::Range;
+
 use dwf::layout::{Layout, TensorSpec, Transform};
 
 use crate::{latent::Basis, network::Network, rows::Rows};
@@ -46,15 +48,63 @@ impl Coordinates {
 
     /// The weights of latents [count, latent], [count, weights] row-major.
     pub fn decode(&self, latents: &[f32]) -> Vec<f32> {
-        let mut weights = self.basis.decode(latents);
-        for network in weights.chunks_exact_mut(self.layout.len()) {
-            for (columns, transform) in self.layout.stretches(0..network.len()) {
-                if transform == Transform::Log {
-                    network[columns].iter_mut().for_each(|w| *w = w.exp());
+        let networks = Decoded::new(self, latents);
+        let mut weights = vec![0.0; networks.count() * networks.size()];
+        networks.read_rows(&networks.all(), 0, &mut weights);
+        weights
+    }
+
+    /// The stretches of the weights that the basis gives logarithms of.
+    pub fn logarithms(&self) -> impl Iterator<Item = Range<usize>> {
+        let stretches = self.layout.stretches(0..self.layout.len());
+        stretches
+            .filter_map(|(columns, transform)| (transform == Transform::Log).then_some(columns))
+    }
+}
+
+/// The networks of latents [count, latent], decoded where they are read.
+pub struct Decoded<'a> {
+    coordinates: &'a Coordinates,
+    latents: &'a [f32],
+}
+
+impl<'a> Decoded<'a> {
+    /// Of these latents.
+    pub fn new(coordinates: &'a Coordinates, latents: &'a [f32]) -> Self {
+        Self {
+            coordinates,
+            latents,
+        }
+    }
+}
+
+impl Rows for Decoded<'_> {
+    fn count(&self) -> usize {
+        self.latents.len() / self.coordinates.latent()
+    }
+
+    fn size(&self) -> usize {
+        self.coordinates.layout.len()
+    }
+
+    fn read(&self, row: usize, from: usize, to: &mut [f32]) {
+        self.read_rows(&[row], from, to);
+    }
+
+    fn read_rows(&self, rows: &[usize], from: usize, to: &mut [f32]) {
+        let Coordinates { basis, layout } = self.coordinates;
+        let latent = |row: &usize| &self.latents[row * basis.latent()..][..basis.latent()];
+        let latents: Vec<f32> = rows.iter().flat_map(latent).copied().collect();
+        let width = to.len() / rows.len().max(1);
+        basis.decode_columns(&latents, from..from + width, to);
+        for (columns, transform) in layout.stretches(from..from + width) {
+            if transform == Transform::Log {
+                for row in to.chunks_exact_mut(width) {
+                    let logs = &mut row[columns.start - from..columns.end - from];
+                    logs.iter_mut().for_each(|w| *w = w.exp());
                 }
             }
         }
-        weights
     }
 }
 
@@ -69,14 +119,14 @@ fn transform(layout: &Layout, start: usize, weights: &mut [f32]) {
 }
 
 /// Networks as a basis is fitted to them.
-pub struct Transformed<'a, R> {
+pub struct Transformed<'a> {
     /// As they are.
-    pub rows: R,
+    pub rows: &'a dyn Rows,
     /// With the transforms.
     pub layout: &'a Layout,
 }
 
-impl<R: Rows> Rows for Transformed<'_, R> {
+impl Rows for Transformed<'_> {
     fn count(&self) -> usize {
         self.rows.count()
     }

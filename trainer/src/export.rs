@@ -154,7 +154,7 @@ pub fn sidecar_path(path: &Path) -> Result<PathBuf> {
     }
 }
 
-fn sidecar<'a>(velocity: &Velocity, basis: &'a Basis) -> Sidecar<'a> {
+fn sidecar<'a>(velocity: &'a Velocity, basis: &'a Basis) -> Sidecar<'a> {
     let mut sidecar = Sidecar::default();
     add_basis(&mut sidecar, basis);
     for tensor in velocity.tensors() {
@@ -245,7 +245,7 @@ fn add_basis<'a>(sidecar: &mut Sidecar<'a>, basis: &'a Basis) {
 }
 
 /// Matrices in half precision, vectors in single.
-fn add_weight(sidecar: &mut Sidecar<'_>, tensor: &VelocityTensor, values: &[f32]) {
+fn add_weight<'a>(sidecar: &mut Sidecar<'a>, tensor: &VelocityTensor, values: &'a [f32]) {
     if tensor.is_matrix() {
         let values = values.iter().map(|value| f16::from_f32(*value));
         sidecar.add_f16(&tensor.name, &tensor.shape, values);

@@ -13,9 +13,9 @@ use crate::{
     zoo::Writer,
 };
 
-/// Networks sampled at a time, to bound memory. Blocks begin at multiples of it, whatever range is
-/// asked for, so that every process makes the same bits of a network.
-const BLOCK: usize = 32;
+/// Networks sampled at a time, at most, and their weights, to bound memory.
+const MOST: usize = 32;
+const MOST_WEIGHTS: usize = 1 << 27;
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -51,13 +51,16 @@ pub fn generate(artifact: &Path, folder: &Path, options: GenerateOptions) -> Res
     let mut sampler = Sampler::new(&model, &Default::default())?;
     let layout = &model.metadata().layout;
     let mut writer = Writer::new(folder, layout, range.start)?;
-    let mut block = vec![0f32; BLOCK * layout.len()];
+    // Blocks begin at multiples of their size, whatever range is asked for, so that every process
+    // makes the same bits of a network.
+    let count = (MOST_WEIGHTS / layout.len()).clamp(1, MOST);
+    let mut block = vec![0f32; count * layout.len()];
     let progress = Progress::new("generate", range.len());
-    for first in (range.start / BLOCK * BLOCK..range.end).step_by(BLOCK) {
+    for first in (range.start / count * count..range.end).step_by(count) {
         let options = SampleOptions {
             seed,
             first_index: first as u64,
-            count: BLOCK,
+            count,
             condition: condition.as_deref(),
             guidance,
             ..Default::default()

@@ -1,20 +1,24 @@
 //! How good samples of a flow are while it is being trained: spread, newness, and the task. As the
-//! report does, but on validation data.
+//! report does, but on validation data, and of weights only what the task needs: distances come
+//! from the latents.
 
 use crate::{
-    coordinates::Coordinates,
+    coordinates::{Coordinates, Decoded},
     error::Result,
     flow::Quality,
+    isometry::Isometry,
     path::Latents,
-    report::{self, comparison::Yardstick, metric::Metric, novelty},
+    report::{self, comparison::Yardstick, metric::Metric, novelty, products::Products, spread},
+    rows::{Matrix, Stack},
 };
 
 /// What samples are measured against.
 pub struct Judge<'a> {
     zoo: &'a Latents,
     coordinates: &'a Coordinates,
-    /// The zoo's networks, [count, weights].
-    networks: Vec<f32>,
+    isometry: &'a Isometry<'a>,
+    /// Where the zoo's networks lie, [count, size].
+    places: Vec<f32>,
     yardstick: Yardstick,
     /// With the zoo's own mean.
     metric: Option<(&'a Metric, f64)>,
@@ -28,21 +32,25 @@ impl<'a> Judge<'a> {
     pub fn new(
         zoo: &'a Latents,
         coordinates: &'a Coordinates,
+        isometry: &'a Isometry<'a>,
         metric: Option<&'a Metric>,
     ) -> Result<Self> {
-        let networks = coordinates.decode(&zoo.values);
-        let size = networks.len() / zoo.count();
+        let networks = Decoded::new(coordinates, &zoo.values);
         let own = metric
-            .map(|metric| Ok((metric, report::mean(&metric.scores(&networks, size)?))))
+            .map(|metric| Ok((metric, report::mean(&metric.scores(&networks)?))))
             .transpose()?;
+        let places = isometry.place(&zoo.values);
+        let rows = Matrix::new(&places, places.len() / zoo.count());
+        let all = 0..zoo.count();
         Ok(Self {
             yardstick: Yardstick {
-                unit: report::unit(&networks, size),
+                unit: novelty::unit(&Products::new(&rows, all.clone()), all),
                 good: own.map(|(metric, own)| metric.good(own)),
             },
-            networks,
+            places,
             zoo,
             coordinates,
+            isometry,
             metric: own,
         })
     }
@@ -56,20 +64,26 @@ impl<'a> Judge<'a> {
     ///
     /// Errors: those of the metric.
     pub fn measure(&self, latents: &[f32]) -> Result<Quality> {
-        let samples = self.coordinates.decode(latents);
-        let size = self.networks.len() / self.zoo.count();
-        let nearest = novelty::nearest(&samples, &self.networks, size, false);
+        let size = self.places.len() / self.zoo.count();
+        let places = self.isometry.place(latents);
+        let [zoo, samples] = [&self.places, &places].map(|places| Matrix::new(places, size));
+        let training = 0..self.zoo.count();
+        let generated = training.end..training.end + places.len() / size;
+        let products = Products::new(&Stack(&[&zoo, &samples]), training.clone());
+        let nearest = novelty::nearest(&products, generated.clone(), training);
         let scores = match self.metric {
-            Some((metric, _)) => metric.scores(&samples, size)?,
+            Some((metric, _)) => metric.scores(&Decoded::new(self.coordinates, latents))?,
             None => Vec::new(),
         };
         let shortfall = self.metric.map(|(_, own)| {
             let below = own - report::mean(&scores);
             (below / own.abs().max(f64::MIN_POSITIVE)).max(0.0)
         });
-        let novelty = self.yardstick.novelty(&samples, size, &nearest);
+        let novelty = self.yardstick.novelty(&products, generated, &nearest);
+        let [zoo, samples] =
+            [&self.zoo.values, latents].map(|latents| Matrix::new(latents, self.zoo.size));
         Ok(Quality {
-            std_ratio: report::std_ratio(&self.zoo.values, latents, self.zoo.size),
+            std_ratio: spread::std_ratio(&zoo, &samples),
             near_copies: novelty::near_copies(&nearest),
             shortfall,
             novel_and_good: report::mean(&self.yardstick.curve(&novelty, &scores)),

@@ -1,6 +1,6 @@
 //! The basis: how weights become whitened latents, and latents weights.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use dwf::metadata::BasisKind;
 
@@ -8,7 +8,7 @@ use crate::{
     components::{Components, Precision},
     error::Result,
     pca::{self, Pca, Split, Wanted},
-    rows::{Chunk, Rows, sweep},
+    rows::{Chunk, Rows, join, sweep},
 };
 
 /// A map between flat weight vectors and latents.
@@ -75,6 +75,8 @@ pub struct LinearFigures {
 
 /// Parts of a diagonal sweep side by side.
 const LANES: usize = 16;
+/// Weights of each network that are decoded at a time, so that those of a hundred stay in a cache.
+const BLOCK: usize = 1024;
 
 /// Fits a basis to the networks `split.training`. Files that may not fit into memory go to
 /// `folder`, without a name. `done` is called now and then.
@@ -140,8 +142,8 @@ fn diagonal(rows: &dyn Rows, training: &[usize], done: &(dyn Fn() + Sync)) -> Ba
     let parts = sweep(rows, training, &[], LANES, Default::default, add, done);
     let (mean, scale): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     Basis::Diagonal {
-        mean: mean.concat(),
-        scale: scale.concat(),
+        mean: join(mean),
+        scale: join(scale),
     }
 }
 
@@ -173,13 +175,8 @@ impl Basis {
 
     /// The latents of some rows, [indices, latent].
     fn encode_rows(&self, rows: &dyn Rows, indices: &[usize]) -> Vec<f32> {
-        let mut weights = vec![0f32; rows.size()];
-        let mut latents = Vec::with_capacity(indices.len() * self.latent());
-        for row in indices {
-            rows.read(*row, 0, &mut weights);
-            latents.extend(self.encode(&weights));
-        }
-        latents
+        let latents = indices.iter().map(|row| self.encode(&rows.row(*row)));
+        latents.flatten().collect()
     }
 
     /// The latent of a weight vector; 0 where the zoo does not vary.
@@ -219,40 +216,53 @@ impl Basis {
 
     /// The weights of latents [count, latent], [count, weights] row-major.
     pub fn decode(&self, latents: &[f32]) -> Vec<f32> {
-        let whole = |mean: &[f32]| mean.repeat(latents.len() / self.latent());
+        let mut weights = vec![0.0; latents.len() / self.latent() * self.weights()];
+        self.decode_columns(latents, 0..self.weights(), &mut weights);
+        weights
+    }
+
+    /// The weights `columns` of latents [count, latent], [count, columns] row-major.
+    pub fn decode_columns(&self, latents: &[f32], columns: Range<usize>, to: &mut [f32]) {
+        let latents = latents.chunks_exact(self.latent());
         match self {
-            Self::Identity { .. } => latents.to_vec(),
+            Self::Identity { .. } => {
+                for (to, latent) in to.chunks_exact_mut(columns.len()).zip(latents) {
+                    to.copy_from_slice(&latent[columns.clone()]);
+                }
+            }
             Self::Diagonal { mean, scale } => {
-                let mut weights = whole(mean);
-                for (row, latent) in weights
-                    .chunks_exact_mut(mean.len())
-                    .zip(latents.chunks_exact(mean.len()))
-                {
-                    for ((w, scale), z) in row.iter_mut().zip(scale).zip(latent) {
+                let (mean, scale) = (&mean[columns.clone()], &scale[columns.clone()]);
+                for (to, latent) in to.chunks_exact_mut(columns.len()).zip(latents) {
+                    to.copy_from_slice(mean);
+                    let whitened = scale.iter().zip(&latent[columns.clone()]);
+                    for (w, (scale, z)) in to.iter_mut().zip(whitened) {
                         *w += scale * z;
                     }
                 }
-                weights
             }
             Self::Linear {
                 components,
                 mean,
                 scale,
             } => {
-                let mut weights = whole(mean);
-                for (k, scale) in scale.iter().enumerate() {
-                    let component = components.row(k);
-                    for (row, latent) in weights
-                        .chunks_exact_mut(mean.len())
-                        .zip(latents.chunks_exact(self.latent()))
-                    {
-                        let factor = scale * latent[k];
-                        for (w, c) in row.iter_mut().zip(&component) {
-                            *w += factor * c;
+                let width = columns.len();
+                for row in to.chunks_exact_mut(width) {
+                    row.copy_from_slice(&mean[columns.clone()]);
+                }
+                let mut component = [0f32; BLOCK];
+                for start in (0..width).step_by(BLOCK) {
+                    let block = start..width.min(start + BLOCK);
+                    let component = &mut component[..block.len()];
+                    for (k, scale) in scale.iter().enumerate() {
+                        components.read(k, columns.start + start, component);
+                        for (row, latent) in to.chunks_exact_mut(width).zip(latents.clone()) {
+                            let factor = scale * latent[k];
+                            for (w, c) in row[block.clone()].iter_mut().zip(&*component) {
+                                *w += factor * c;
+                            }
                         }
                     }
                 }
-                weights
             }
         }
     }

@@ -11,6 +11,9 @@ use serde::Serialize;
 use crate::{
     condition::{Conditions, scaling},
     error::{Error, Result, Status},
+    gram,
+    report::spread,
+    rows::{Chunk, Rows, Stack, sweep},
 };
 
 /// Ridge relative to the mean squared length of a network.
@@ -46,21 +49,19 @@ pub struct Followed {
 
 impl Obedience {
     /// Of `generated` networks, of which `asked` was asked, against a zoo whose conditions are
-    /// `known`; networks are rows of `size` weights.
+    /// `known`.
     ///
     /// Errors: INTERNAL if the regression has no solution.
     pub fn measure(
-        zoo: &[f32],
+        zoo: &dyn Rows,
         known: &Conditions,
-        generated: &[f32],
+        generated: &dyn Rows,
         asked: &Conditions,
-        size: usize,
     ) -> Result<Self> {
-        let whitening = Whitening::of(zoo, size);
-        let [zoo, generated] = [zoo, generated].map(|networks| whitening.apply(networks));
-        let reader = Reader::fit(zoo, size, known)?;
+        let products = whitened_products(zoo, generated);
+        let reader = Reader::fit(&products, known)?;
         let own = reader.own(known);
-        let new = reader.read(&generated);
+        let new = reader.read(&products);
         let columns = known.size();
         Ok(match &known.schema {
             ConditionSchema::Classes(names) => Self::Classes {
@@ -114,35 +115,29 @@ impl Obedience {
     }
 }
 
-/// Mean and inverse standard deviation of every weight.
-struct Whitening(Vec<(f32, f32)>);
-
-impl Whitening {
-    fn of(networks: &[f32], size: usize) -> Self {
-        let count = (networks.len() / size) as f64;
-        let column = |i: usize| {
-            let values = networks.iter().skip(i).step_by(size);
-            values.map(|w| f64::from(*w))
-        };
-        let moments = |i: usize| {
-            let mean = column(i).sum::<f64>() / count;
-            let variance = column(i).map(|w| (w - mean).powi(2)).sum::<f64>() / count;
-            let inverse = if variance > 0.0 {
-                variance.sqrt().recip()
-            } else {
-                0.0
-            };
-            (mean as f32, inverse as f32)
-        };
-        Self((0..size).map(moments).collect())
-    }
-
-    fn apply(&self, networks: &[f32]) -> Vec<f32> {
-        let weights = networks.iter().zip(self.0.iter().cycle());
-        weights
-            .map(|(w, (mean, inverse))| (w - mean) * inverse)
-            .collect()
-    }
+/// Inner products of the zoo's networks and then the others, every weight whitened by the zoo's;
+/// where that does not vary, a weight does not count.
+fn whitened_products(zoo: &dyn Rows, others: &dyn Rows) -> Mat<f64> {
+    let rows = Stack(&[zoo, others]);
+    let all = rows.all();
+    let (zoo, others) = all.split_at(zoo.count());
+    let add = |sum: &mut Mat<f64>, chunk: Chunk<'_>| {
+        let width = chunk.columns.len();
+        let own = &chunk.centred[..zoo.len() * width];
+        let inverse = |std| if std > 0.0 { 1.0 / std } else { 0.0 };
+        let inverses = spread::deviations(own, width).into_iter().map(inverse);
+        let inverses: Vec<f64> = inverses.collect();
+        let mut whitened = chunk.centred.to_vec();
+        for row in whitened.chunks_exact_mut(width) {
+            row.iter_mut()
+                .zip(&inverses)
+                .for_each(|(w, inverse)| *w *= inverse);
+        }
+        gram::add(sum, &whitened);
+    };
+    let zeros = || Mat::zeros(all.len(), all.len());
+    let lanes = gram::lanes(all.len());
+    gram::total(sweep(&rows, zoo, others, lanes, zeros, add, || ()))
 }
 
 /// How many of each class (rows) are read as each (columns).
@@ -167,9 +162,6 @@ pub fn obeyed(confusion: &[Vec<usize>]) -> f64 {
 
 /// The regression, in its dual form: there are fewer networks than weights.
 struct Reader {
-    /// The zoo, whitened: [networks, size].
-    zoo: Vec<f32>,
-    size: usize,
     /// [networks, columns]
     weights: Mat<f64>,
     /// Diagonal of the inverse of the ridged Gram matrix.
@@ -178,10 +170,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn fit(zoo: Vec<f32>, size: usize, known: &Conditions) -> Result<Self> {
-        let (count, columns) = (zoo.len() / size, known.size());
-        let z = Mat::from_fn(count, size, |i, j| f64::from(zoo[i * size + j]));
-        let mut gram = &z * z.transpose();
+    /// `products` begin with those of the zoo's networks.
+    fn fit(products: &Mat<f64>, known: &Conditions) -> Result<Self> {
+        let columns = known.size();
+        let count = known.rows.len() / columns;
+        let mut gram = products.submatrix(0, 0, count, count).to_owned();
         let ridge = RIDGE * (0..count).map(|i| gram[(i, i)]).sum::<f64>() / count as f64;
         (0..count).for_each(|i| gram[(i, i)] += ridge);
         let factor = gram.llt(Side::Lower).map_err(|e| {
@@ -198,24 +191,20 @@ impl Reader {
             weights: factor.solve(&targets),
             inverse: (0..count).map(|i| inverse[(i, i)]).collect(),
             mean,
-            zoo,
-            size,
         })
     }
 
-    /// What is read off networks, [networks, columns].
-    fn read(&self, networks: &[f32]) -> Vec<f64> {
-        let read = |row: &[f32]| {
-            let mut condition = self.mean.clone();
-            for (i, own) in self.zoo.chunks_exact(self.size).enumerate() {
-                let similarity = f64::from(crate::mlp::dot(row, own));
-                for (j, value) in condition.iter_mut().enumerate() {
-                    *value += similarity * self.weights[(i, j)];
-                }
-            }
-            condition
+    /// What is read off the networks behind the zoo's, [networks, columns].
+    fn read(&self, products: &Mat<f64>) -> Vec<f64> {
+        let count = self.inverse.len();
+        let read = |row: usize| {
+            let value = move |(j, mean): (usize, &f64)| {
+                let parts = (0..count).map(|i| products[(row, i)] * self.weights[(i, j)]);
+                mean + parts.sum::<f64>()
+            };
+            self.mean.iter().enumerate().map(value)
         };
-        networks.chunks_exact(self.size).flat_map(read).collect()
+        (count..products.nrows()).flat_map(read).collect()
     }
 
     /// What is read off each of the zoo's networks by a regression without it.
@@ -249,7 +238,7 @@ pub fn line(points: &[(f64, f64)]) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use crate::{random::Random, rows::Matrix};
 
     const SIZE: usize = 6;
 
@@ -272,6 +261,16 @@ mod tests {
         (values, Conditions::parse(&csv, &files).unwrap())
     }
 
+    fn measure_all(
+        zoo: &[f32],
+        known: &Conditions,
+        generated: &[f32],
+        asked: &Conditions,
+    ) -> Result<Obedience> {
+        let [zoo, generated] = [zoo, generated].map(|rows| Matrix::new(rows, SIZE));
+        Obedience::measure(&zoo, known, &generated, asked)
+    }
+
     fn figure(found: &Obedience, name: &str) -> f64 {
         let figures = found.figures();
         figures.iter().find(|(key, _)| key == name).unwrap().1
@@ -287,7 +286,7 @@ mod tests {
         let asked = known.take(&[0; 10]);
         let measure = |first: f32| {
             let generated = [first, 0.1, -0.2, 0.0, 0.1, 0.3].repeat(10);
-            Obedience::measure(&zoo, &known, &generated, &asked, SIZE).unwrap()
+            measure_all(&zoo, &known, &generated, &asked).unwrap()
         };
         let obeyed = measure(1.4);
         assert_eq!(figure(&obeyed, "condition.class.obeyed.generated"), 1.0);
@@ -306,7 +305,7 @@ mod tests {
         let slope = |gain: f32| {
             let row = |asked: &f32| [gain * asked, 0.1, 0.0, -0.1, 0.2, 0.0];
             let generated: Vec<f32> = asked.rows.iter().flat_map(row).collect();
-            let found = Obedience::measure(&zoo, &known, &generated, &asked, SIZE).unwrap();
+            let found = measure_all(&zoo, &known, &generated, &asked).unwrap();
             figure(&found, "condition.speed.slope.generated")
         };
         // The regression's own slope is below 1 by its ridge.

@@ -8,16 +8,14 @@
 
 use std::path::Path;
 
-use faer::{
-    Accum, Mat, MatMut, MatRef, Par, Side,
-    linalg::matmul::{matmul, triangular, triangular::BlockStructure},
-};
+use faer::{Accum, Mat, MatMut, MatRef, Par, Side, linalg::matmul::matmul};
 
 use crate::{
     components::{Components, Precision, Writer},
     error::{Error, Result, Status, invalid},
+    gram::{gram, lanes},
     random::Random,
-    rows::{Chunk, Rows, sweep},
+    rows::{Chunk, Rows, join, sweep},
 };
 
 /// How many components to keep.
@@ -62,9 +60,6 @@ pub struct Pca {
 
 /// More networks than this, and the Gram matrix is avoided where few components are wanted.
 const MANY: usize = 2000;
-/// Sums side by side; fewer for many networks, whose sums are large.
-const LANES: usize = 16;
-const LANES_OF_MANY: usize = 4;
 /// Subspace iteration: its passes over the networks, its extra directions, and how many it
 /// starts with when a variance is asked for.
 const PASSES: usize = 5;
@@ -164,25 +159,7 @@ fn spectrum(
 
 /// From the whole Gram matrix.
 fn exact(rows: &dyn Rows, training: &[usize], done: &(dyn Fn() + Sync)) -> Result<Spectrum> {
-    let count = training.len();
-    let add = |gram: &mut Mat<f64>, chunk: Chunk<'_>| {
-        let x = matrix(chunk.centred, count);
-        triangular::matmul(
-            gram.as_mut(),
-            // The other half is the same.
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            x,
-            BlockStructure::Rectangular,
-            x.transpose(),
-            BlockStructure::Rectangular,
-            1.0,
-            Par::Seq,
-        );
-    };
-    let zeros = || Mat::zeros(count, count);
-    let gram = sum(sweep(rows, training, &[], lanes(count), zeros, add, done));
-    let (values, vectors) = eigen(&gram)?;
+    let (values, vectors) = eigen(&gram(rows, training, &[], done))?;
     Ok(Spectrum {
         total: values.iter().sum(),
         values,
@@ -284,10 +261,9 @@ fn project(
         }
         lane.mean.extend(chunk.mean.iter().map(|mean| *mean as f32));
         for (k, row) in components.chunks_exact(width).enumerate() {
-            let error = |value: &f64| (precision.round(*value) - value).powi(2);
-            lane.rounding[k] += row.iter().map(error).sum::<f64>();
-            if lane.written.is_ok() {
-                lane.written = writer.write(k, chunk.columns.start, row);
+            match writer.write(k, chunk.columns.start, row) {
+                Ok(added) => lane.rounding[k] += added,
+                Err(e) => lane.written = Err(e),
             }
         }
     };
@@ -301,9 +277,10 @@ fn project(
         done,
     );
     let mut whole = start();
+    let mut means = Vec::new();
     for lane in lanes {
         lane.written?;
-        whole.mean.extend(lane.mean);
+        means.push(lane.mean);
         whole.held_out += lane.held_out;
         whole
             .rounding
@@ -321,7 +298,7 @@ fn project(
         .sum();
     let root = (count as f64).sqrt();
     Ok(Pca {
-        mean: whole.mean,
+        mean: join(means),
         components: writer.finish()?,
         scale: deviations.iter().map(|d| (d / root) as f32).collect(),
         training: row_major(count, latent, |i, k| spectrum.vectors[(i, k)] * root),
@@ -346,10 +323,6 @@ fn explained(spectrum: &Spectrum, latent: usize) -> f64 {
         return 1.0;
     }
     spectrum.values[..latent].iter().sum::<f64>() / spectrum.total
-}
-
-fn lanes(count: usize) -> usize {
-    if count > MANY { LANES_OF_MANY } else { LANES }
 }
 
 fn matrix(values: &[f64], rows: usize) -> MatRef<'_, f64> {

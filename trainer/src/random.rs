@@ -85,6 +85,14 @@ impl Random {
         }
     }
 
+    /// The next `count` standard normals, for when they are needed.
+    pub fn take_normals(&mut self, count: usize) -> Normals {
+        let normals = Normals(self.0.clone());
+        let position = self.0.get_word_pos() + WORDS * count.div_ceil(2) as u128;
+        self.0.set_word_pos(position);
+        normals
+    }
+
     /// Normals of this standard deviation.
     pub fn normal(&mut self, count: usize, std: f64) -> Vec<f32> {
         let mut values = vec![0.0; count];
@@ -114,6 +122,29 @@ impl Random {
     }
 }
 
+/// Words of the generator that a pair of normals takes.
+const WORDS: u128 = 2;
+
+/// Standard normals that are drawn when they are read, from any place.
+pub struct Normals(ChaCha8Rng);
+
+impl Normals {
+    /// Those from number `from` on, as many as `to` takes: the numbers that
+    /// [`Random::fill_normal`] gives.
+    pub fn read(&self, from: usize, to: &mut [f32]) {
+        let mut random = Random(self.0.clone());
+        let position = random.0.get_word_pos() + WORDS * (from / 2) as u128;
+        random.0.set_word_pos(position);
+        let (first, rest) = to.split_at_mut((from % 2).min(to.len()));
+        if let [second] = first {
+            let mut pair = [0.0; 2];
+            random.fill_normal(&mut pair);
+            *second = pair[1];
+        }
+        random.fill_normal(rest);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +160,24 @@ mod tests {
             let expected: Vec<f32> = pairs.flat_map(|_| in_turn.normal(2, 1.0)).collect();
             assert!(values == expected[..count]);
             assert_eq!(at_once.uniform(), in_turn.uniform());
+        }
+    }
+
+    #[test]
+    fn normals_are_the_same_wherever_reading_begins() {
+        let mut random = Random::new(3, 1);
+        // An odd number of words before them.
+        random.uniform();
+        let normals = random.take_normals(101);
+        let after = random.uniform();
+        let mut random = Random::new(3, 1);
+        random.uniform();
+        let all = random.normal(101, 1.0);
+        assert_eq!(after, random.uniform());
+        for from in [0, 1, 2, 33, 100, 101] {
+            let mut part = vec![0.0; 101 - from];
+            normals.read(from, &mut part);
+            assert_eq!(part, all[from..]);
         }
     }
 }

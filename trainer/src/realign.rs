@@ -13,9 +13,7 @@ use crate::{
     files,
     gauge::{self, Gauges},
     groups::Groups,
-    interrupt,
-    progress::{self, Progress},
-    store::Store,
+    interrupt, progress,
     work::Work,
     zoo::{Source, Writer, Zoo},
 };
@@ -116,7 +114,7 @@ fn with(
     );
     let part = work.part("align", &key)?;
     let folder = source.folder().to_owned();
-    let mut zoo = read(source, work.folder())?;
+    let mut zoo = source.read(Some(work.folder()))?;
     let barrier = |zoo: &Zoo| rows.map(|rows| barrier::measure(zoo, rows)).transpose();
     let before = barrier(&zoo)?;
     let resumable = interrupt::resumable();
@@ -130,18 +128,6 @@ fn with(
     ))
 }
 
-/// Reads a zoo into a file without a name in `folder`, so that it need not fit into memory.
-///
-/// Errors: as [`Source::read`].
-pub fn read(source: Source, folder: &Path) -> Result<Zoo> {
-    let (count, size) = (source.count(), source.network.layout().len());
-    let weights = Store::temporary(folder, count, size)?;
-    let progress = Progress::new("read", count);
-    let zoo = source.read(weights, || progress.step(String::new))?;
-    progress.finish();
-    Ok(zoo)
-}
-
 /// Writes the networks of the checkpoints in `folder`, with the integers that these have beside
 /// their weights.
 fn write(zoo: &Zoo, folder: &Path, output: &Path) -> Result<()> {
@@ -149,7 +135,7 @@ fn write(zoo: &Zoo, folder: &Path, output: &Path) -> Result<()> {
     for (file, network) in zoo.files.iter().zip(zoo.networks()) {
         let stem = Path::new(file).file_stem().unwrap_or_default();
         let integers = Checkpoint::open(&folder.join(file))?.integers()?;
-        writer.add_as(&stem.to_string_lossy(), network, integers)?;
+        writer.add_as(&stem.to_string_lossy(), &network, integers)?;
     }
     writer.finish()
 }

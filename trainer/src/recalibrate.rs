@@ -5,9 +5,11 @@
 //! one pass in which every layer normalises by the batch at hand, as in training (Izmailov et al.,
 //! "Averaging weights leads to wider optima and better generalization", UAI 2018, arXiv 1803.05407).
 
-use std::{ops::Range, path::Path};
-
-use rayon::prelude::*;
+use std::{
+    ops::Range,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::{
     dataset::{Batches, Dataset},
@@ -157,18 +159,16 @@ pub fn recalibrate(
 ) -> Result<Done> {
     files::check_empty(output)?;
     let source = Source::open(networks, network, 1)?;
-    let size = source.network.layout().len();
-    let store = Store::memory(vec![0.0; source.count() * size], size);
-    let mut zoo = source.read(store, || ())?;
+    let mut zoo = source.read(None)?;
     let recalibration = Recalibration::new(&zoo.network, &Dataset::read(data)?)
         .map_err(|e| e.at(format!("'{}'", data.display())))?;
     let metric = test
         .map(|test| Metric::accuracy(&zoo.network, test))
         .transpose()?;
-    let measure = |weights: &[f32]| -> Result<Option<f64>> {
+    let measure = |networks: &Store| -> Result<Option<f64>> {
         let scores = metric
             .as_ref()
-            .map(|metric| metric.scores(weights, size))
+            .map(|metric| metric.scores(networks))
             .transpose()?;
         Ok(scores.map(|scores| mean(&scores)))
     };
@@ -179,27 +179,29 @@ pub fn recalibrate(
         .map(|norm| norm.variance.clone())
         .collect();
     let progress = Progress::new("statistics", zoo.count());
-    let factors = zoo
-        .weights
-        .par_chunks_exact_mut(size)
-        .map(|weights| {
-            let old = weights.to_vec();
-            recalibration.apply(weights)?;
-            progress.step(String::new);
-            Ok(factors(&old, weights, &variances))
-        })
-        .collect::<Result<Vec<Vec<f64>>>>()?;
+    let all = Mutex::new(Vec::new());
+    zoo.weights.change(|_, old| {
+        let mut new = old.to_vec();
+        recalibration.apply(&mut new)?;
+        let found = factors(old, &new, &variances);
+        all.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(found);
+        progress.step(String::new);
+        Ok(Some(new))
+    })?;
+    let factors = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     progress.finish();
     let after = measure(&zoo.weights)?;
     let mut writer = Writer::new(output, zoo.layout(), 0)?;
     for network in zoo.networks() {
-        writer.add(network)?;
+        writer.add(&network)?;
     }
     writer.finish()?;
     Ok(Done {
         networks: zoo.count(),
         norms: recalibration.norms.len(),
-        factor: median(factors.concat()),
+        factor: median(factors),
         accuracy: before.zip(after).map(|(before, after)| [before, after]),
     })
 }

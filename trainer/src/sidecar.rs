@@ -49,12 +49,9 @@ pub struct Written {
 
 impl<'a> Sidecar<'a> {
     /// Adds a tensor in single precision.
-    pub fn add_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        self.add(name, Dtype::F32, shape, bytes.into());
+    pub fn add_f32(&mut self, name: &str, shape: &[usize], values: &'a [f32]) {
+        // libdwf maps these bytes as numbers, too: it runs on little-endian machines only.
+        self.add(name, Dtype::F32, shape, bytemuck::cast_slice(values).into());
     }
 
     /// Adds a tensor in half precision.

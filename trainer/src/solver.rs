@@ -6,7 +6,12 @@ use dwf::{
     ode::{Grid, Method, Solver},
 };
 
-use crate::{error::Result, report};
+use crate::{
+    coordinates::{Coordinates, Decoded},
+    error::Result,
+    isometry::Isometry,
+    report::spread,
+};
 
 /// Largest relative error that a default solver has, unless another is asked for.
 pub const DEFAULT_ERROR: f64 = 1e-3;
@@ -38,37 +43,52 @@ pub fn unmeasured() -> DefaultSolver {
 /// The fixed-grid solver with the fewest evaluations of the velocity whose networks differ from
 /// those of RK4 with 128 steps by less than `error` (the norm of the difference over all weights,
 /// over the norm of the weights) and whose standard deviations are theirs to 2 %; of several the
-/// most accurate. RK4 with 64 steps if none does. `conditions` are rows that the networks are
-/// made under in turn, as callers give them.
+/// most accurate. RK4 with 64 steps if none does. `sampler` gives the latents of networks.
+/// `conditions` are rows that the networks are made under in turn, as callers give them.
 ///
 /// Errors: those of sampling.
-pub fn choose(sampler: &mut Sampler, conditions: Option<&[f32]>, error: f64) -> Result<Choice> {
+pub fn choose(
+    sampler: &mut Sampler,
+    coordinates: &Coordinates,
+    isometry: &Isometry<'_>,
+    conditions: Option<&[f32]>,
+    error: f64,
+) -> Result<Choice> {
     let condition = conditions.map(|rows| turns(sampler, rows));
-    let condition = condition.as_deref();
-    let fine = Solver::fixed(Method::Rk4, 128, Grid::Uniform);
-    let fine = generate(sampler, condition, fine)?;
+    let mut latents = |solver| generate(sampler, condition.as_deref(), solver);
+    let fine = latents(Solver::fixed(Method::Rk4, 128, Grid::Uniform))?;
+    let fine_places = isometry.place(&fine);
+    let relative_error = |latents: &[f32]| distance(&isometry.place(latents), &fine_places);
+    let std_ratio = |latents: &[f32]| {
+        let [fine, latents] = [&fine, latents].map(|latents| Decoded::new(coordinates, latents));
+        spread::std_ratio(&fine, &latents)
+    };
     let mut best: Option<Choice> = None;
     for solver in candidates() {
         let evaluations = solver.evaluations().expect("the grids are fixed");
         if best.is_some_and(|best| best.evaluations < evaluations) {
             break;
         }
-        let choice = measure(solver, &generate(sampler, condition, solver)?, &fine);
-        let accurate = choice.solver.relative_error < Some(error)
-            && (choice.std_ratio - 1.0).abs() < STD_TOLERANCE;
-        let better = |best: &Choice| choice.solver.relative_error < best.solver.relative_error;
-        if accurate && best.as_ref().is_none_or(better) {
-            best = Some(choice);
+        let latents = latents(solver)?;
+        let found = relative_error(&latents);
+        let better = |best: &Choice| Some(found) < best.solver.relative_error;
+        if found < error && best.as_ref().is_none_or(better) {
+            // All weights have to be looked at: last.
+            let std_ratio = std_ratio(&latents);
+            if (std_ratio - 1.0).abs() < STD_TOLERANCE {
+                best = Some(choice(solver, found, std_ratio));
+            }
         }
     }
     match best {
         Some(best) => Ok(best),
         None => {
             let solver = Solver::fixed(Method::Rk4, 64, Grid::Uniform);
-            Ok(measure(
+            let latents = latents(solver)?;
+            Ok(choice(
                 solver,
-                &generate(sampler, condition, solver)?,
-                &fine,
+                relative_error(&latents),
+                std_ratio(&latents),
             ))
         }
     }
@@ -94,17 +114,19 @@ fn candidates() -> Vec<Solver> {
     solvers
 }
 
-fn measure(solver: Solver, weights: &[f32], fine: &[f32]) -> Choice {
-    let difference = weights
-        .iter()
-        .zip(fine)
-        .map(|(w, fine)| f64::from(w - fine));
-    let error = norm(difference) / norm(fine.iter().map(|w| f64::from(*w)));
+fn choice(solver: Solver, relative_error: f64, std_ratio: f64) -> Choice {
     Choice {
-        solver: described(solver, Some(error)),
+        solver: described(solver, Some(relative_error)),
         evaluations: solver.evaluations().expect("the grids are fixed"),
-        std_ratio: report::std_ratio(fine, weights, fine.len() / NETWORKS),
+        std_ratio,
     }
+}
+
+/// The norm of a difference, over that of the second.
+fn distance(found: &[f32], fine: &[f32]) -> f64 {
+    let differences = found.iter().zip(fine);
+    let difference = norm(differences.map(|(w, fine)| f64::from(w - fine)));
+    difference / norm(fine.iter().map(|w| f64::from(*w)))
 }
 
 fn described(solver: Solver, relative_error: Option<f64>) -> DefaultSolver {
@@ -128,7 +150,7 @@ fn turns(sampler: &Sampler, rows: &[f32]) -> Vec<f32> {
 }
 
 fn generate(sampler: &mut Sampler, condition: Option<&[f32]>, solver: Solver) -> Result<Vec<f32>> {
-    let mut weights = vec![0f32; NETWORKS * sampler.model().metadata().layout.len()];
+    let mut latents = vec![0f32; NETWORKS * sampler.model().latent()];
     let options = SampleOptions {
         seed: SEED,
         count: NETWORKS,
@@ -136,8 +158,8 @@ fn generate(sampler: &mut Sampler, condition: Option<&[f32]>, solver: Solver) ->
         condition,
         ..Default::default()
     };
-    sampler.sample(options, &mut weights[..])?;
-    Ok(weights)
+    sampler.sample(options, &mut latents[..])?;
+    Ok(latents)
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {

@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use dwf::{
     Model, SampleOptions, Sampler,
+    layout::{DType, Layout, TensorKind},
     metadata::{self, hex},
     runtime::Runtime,
 };
@@ -16,8 +18,9 @@ use serde_json::json;
 
 use crate::{
     align::{Reference, align},
+    checkpoint,
     condition::{CONDITIONS, Conditions},
-    coordinates::{self, Coordinates, Transformed},
+    coordinates::{self, Coordinates, Decoded, Transformed},
     error::{Result, Status, invalid, io},
     export::{self, About, WHOLE},
     files::{self, Staging},
@@ -25,8 +28,9 @@ use crate::{
     gauge::{self, Gauges},
     groups::Groups,
     interrupt,
+    isometry::Isometry,
     judge::Judge,
-    latent::{self, BasisChoice, Fit},
+    latent::{self, Basis, BasisChoice, Fit},
     memory,
     mixing::{self, Mixing},
     obedience::Obedience,
@@ -34,14 +38,14 @@ use crate::{
     pca::{Split, Wanted},
     progress::{self, Progress},
     random::Random,
-    realign, reflow,
+    reflow,
     report::{
         self,
         comparison::{Comparison, Subject},
         key,
         metric::{Metric, Purpose},
     },
-    rows::{Matrix, Rows, chunk_count},
+    rows::{Chosen, Rows, chunk_count},
     solver::{self, Choice},
     velocity::{Device, Shape, Variant, Velocity},
     work::{Part, Work},
@@ -53,12 +57,14 @@ const FEW_NETWORKS: usize = 30;
 /// Networks that are generated for the report, and their seed.
 const REPORT_NETWORKS: usize = 100;
 const REPORT_SEED: u64 = 1;
-/// The artifact that they come from, before it has its solver and figures.
+/// The artifact that latents are sampled from, before there are figures, and its only tensor.
 const DRAFT: &str = "draft.onnx";
+const LATENT: &str = "latent";
 /// What the zoo was aligned to, in the artifact's provenance. Artifacts without it are older: their
 /// zoos were matched to the first network, and not brought to their canonical form.
 const REFERENCE: &str = "alignment.reference";
 const MEAN: &str = "mean of canonical networks";
+const NONE: &str = "none";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
 /// The state of a training in its part of the work folder, and how often it is written.
@@ -82,6 +88,8 @@ pub struct TrainOptions {
     pub reflow: usize,
     /// Largest relative error of the default solver.
     pub solver_error: f64,
+    /// Whether the networks' units are in one order already.
+    pub aligned: bool,
     /// What the networks compute, as an ONNX file; `None`: see [`Source::open`].
     pub network: Option<PathBuf>,
     /// Conditions of the networks; `None`: [`CONDITIONS`] in the zoo's folder, if there is one.
@@ -123,6 +131,7 @@ impl Default for TrainOptions {
             mixing: None,
             reflow: 0,
             solver_error: solver::DEFAULT_ERROR,
+            aligned: false,
             network: None,
             conditions: None,
             data: None,
@@ -188,7 +197,7 @@ impl Inputs {
     fn read(folder: &Path, source: Source, options: &TrainOptions, work: &Work) -> Result<Self> {
         let name = folder_name(folder)?;
         let fingerprint = source.fingerprint();
-        let zoo = realign::read(source, work.folder())?;
+        let zoo = source.read(Some(work.folder()))?;
         let inputs = Self {
             name,
             known: gauge::is_known(&zoo.network, folder)?,
@@ -216,15 +225,18 @@ fn learn(
     options: &TrainOptions,
     work: &Work,
 ) -> Result<BTreeMap<String, f64>> {
-    let resumable = interrupt::resumable();
-    let part = work.part("align", &inputs.fingerprint)?;
-    align_zoo(&mut inputs.zoo, inputs.known, Some(&part))?;
-    drop(resumable);
+    if !options.aligned {
+        let _resumable = interrupt::resumable();
+        let part = work.part("align", &inputs.fingerprint)?;
+        align_zoo(&mut inputs.zoo, inputs.known, Some(&part))?;
+    }
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
+    let isometry = Isometry::new(&latents.coordinates)?;
     let judge = Judge::new(
         &latents.training,
         &latents.coordinates,
+        &isometry,
         inputs.validation.as_ref(),
     )?;
     let mut options = options.clone();
@@ -234,6 +246,7 @@ fn learn(
     };
     let trainer = Trainer {
         latents: &latents,
+        isometry: &isometry,
         judge: &judge,
         options: &options,
         work,
@@ -250,9 +263,7 @@ fn learn(
     let trained = trainer.run()?;
     let about = trainer.report(inputs, &parts, &trained)?;
     if let Some(path) = &options.aligned_zoo {
-        let weights = inputs.zoo.weights.iter();
-        let bytes: Vec<u8> = weights.flat_map(|w| w.to_le_bytes()).collect();
-        files::write(path, &bytes)?;
+        write_aligned(&inputs.zoo, path)?;
     }
     export::write(
         output,
@@ -263,6 +274,16 @@ fn learn(
     Ok(about.quality)
 }
 
+fn write_aligned(zoo: &Zoo, path: &Path) -> Result<()> {
+    let staging = Staging::beside(path)?;
+    let mut file = staging.create(path.file_name().unwrap_or_default())?;
+    for network in zoo.networks() {
+        file.write_all(&checkpoint::encode(&network, DType::F32))
+            .map_err(io("write", path))?;
+    }
+    staging.publish(&[path])
+}
+
 /// Which of the zoo's networks are trained on.
 pub(crate) struct Parts {
     pub(crate) training: Vec<usize>,
@@ -270,14 +291,14 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// The training networks' weights.
-    pub(crate) fn training(&self, zoo: &Zoo) -> Vec<f32> {
-        take(zoo, &self.training)
+    /// The training networks.
+    pub(crate) fn training<'a>(&'a self, zoo: &'a Zoo) -> Chosen<'a> {
+        choose(zoo, &self.training)
     }
 
-    /// The held-out networks' weights.
-    pub(crate) fn held_out(&self, zoo: &Zoo) -> Vec<f32> {
-        take(zoo, &self.held_out)
+    /// The held-out networks.
+    pub(crate) fn held_out<'a>(&'a self, zoo: &'a Zoo) -> Chosen<'a> {
+        choose(zoo, &self.held_out)
     }
 
     /// Holds out a random tenth.
@@ -294,11 +315,9 @@ impl Parts {
     }
 }
 
-fn take(zoo: &Zoo, rows: &[usize]) -> Vec<f32> {
-    rows.iter()
-        .flat_map(|row| zoo.weights.row(*row))
-        .copied()
-        .collect()
+fn choose<'a>(zoo: &'a Zoo, indices: &'a [usize]) -> Chosen<'a> {
+    let rows = &zoo.weights;
+    Chosen { rows, indices }
 }
 
 fn held_out_count(networks: usize) -> usize {
@@ -321,7 +340,7 @@ fn encode(
 ) -> Result<Encoded> {
     let layout = coordinates::layout(&inputs.zoo.network);
     let rows = Transformed {
-        rows: Matrix::new(&inputs.zoo.weights, layout.len()),
+        rows: &inputs.zoo.weights,
         layout: &layout,
     };
     let split = Split {
@@ -366,6 +385,7 @@ fn encode(
 /// What is needed from latents to a velocity network that is fit to be written.
 struct Trainer<'a> {
     latents: &'a Encoded,
+    isometry: &'a Isometry<'a>,
     judge: &'a Judge<'a>,
     options: &'a TrainOptions,
     work: &'a Work,
@@ -513,25 +533,43 @@ impl Trainer<'_> {
             .velocity)
     }
 
-    /// Samples the artifact as its users will, and chooses its solver.
+    /// Samples the velocity as the artifact's users will, and chooses its solver.
     fn choose(&self, velocity: &Velocity) -> Result<Choice> {
-        let mut sampler = self.sampler(velocity)?;
-        let rows = self.asked();
-        solver::choose(&mut sampler, rows.as_deref(), self.options.solver_error)
+        let known = self.latents.training.conditions.as_ref();
+        let velocity = match known {
+            Some(known) => velocity.clone().unscaled(&known.schema),
+            None => velocity.clone(),
+        };
+        solver::choose(
+            &mut self.sampler(&velocity)?,
+            &self.latents.coordinates,
+            self.isometry,
+            self.asked().as_deref(),
+            self.options.solver_error,
+        )
     }
 
+    /// Samples the latents of a velocity network as it is written, in half precision and by libdwf:
+    /// an artifact without the basis, which may be larger than everything else.
     fn sampler(&self, velocity: &Velocity) -> Result<Sampler> {
-        let mut velocity = velocity.clone();
-        if let Some(known) = &self.latents.training.conditions {
-            velocity = velocity.unscaled(&known.schema);
-        }
+        let weights = velocity.shape.latent;
+        let tensor = (
+            LATENT.to_owned(),
+            vec![weights],
+            DType::F32,
+            TensorKind::Parameter,
+        );
+        let about = About {
+            layout: Layout::pack([tensor])?,
+            ..self.about.clone()
+        };
         let staging = Staging::beside(self.output)?;
         export::stage(
             &staging,
             DRAFT,
-            &velocity,
-            &self.latents.coordinates.basis,
-            &self.about,
+            velocity,
+            &Basis::Identity { weights },
+            &about,
         )?;
         let model = Model::open(staging.path(DRAFT), &WHOLE)?;
         Sampler::new(&model, &Default::default())
@@ -548,21 +586,10 @@ impl Trainer<'_> {
     fn report(&self, inputs: &Inputs, parts: &Parts, trained: &Trained) -> Result<About> {
         let zoo = &inputs.zoo;
         let training = &self.latents.training;
-        let velocity = &trained.velocity;
-        let staging = Staging::beside(self.output)?;
         let mut about = self.about.clone();
         about.solver = trained.choice.solver;
-        export::stage(
-            &staging,
-            DRAFT,
-            velocity,
-            &self.latents.coordinates.basis,
-            &about,
-        )?;
-        let model = Model::open(staging.path(DRAFT), &WHOLE)?;
-        let mut sampler = Sampler::new(&model, &Default::default())?;
-        let size = zoo.layout().len();
-        let mut generated = vec![0f32; REPORT_NETWORKS * size];
+        let mut sampler = self.sampler(&trained.velocity)?;
+        let mut latents = vec![0f32; REPORT_NETWORKS * training.size];
         let turns: Option<Vec<usize>> = training
             .conditions
             .as_ref()
@@ -577,13 +604,15 @@ impl Trainer<'_> {
             seed: REPORT_SEED,
             count: REPORT_NETWORKS,
             condition: condition.as_deref(),
+            solver: Some(trained.choice.solver.solver()),
             ..Default::default()
         };
-        sampler.sample(options, &mut generated[..])?;
+        sampler.sample(options, &mut latents[..])?;
+        let generated = Decoded::new(&self.latents.coordinates, &latents);
+        let own = parts.training(zoo);
         let metric = inputs.held_out.as_ref();
         let comparison = Comparison::new(&Subject {
-            size,
-            training: &parts.training(zoo),
+            training: &own,
             held_out: &parts.held_out(zoo),
             generated: &generated,
             metric,
@@ -595,8 +624,7 @@ impl Trainer<'_> {
             .quality
             .extend(figures.map(|(key, value)| ((*key).to_owned(), *value)));
         if let (Some(known), Some(asked)) = (&training.conditions, &asked) {
-            let zoo = parts.training(zoo);
-            let found = Obedience::measure(&zoo, known, &generated, asked, size)?;
+            let found = Obedience::measure(&own, known, &generated, asked)?;
             about.quality.extend(found.figures());
         }
         Ok(about)
@@ -776,13 +804,17 @@ pub(crate) fn align_again(
     folder: &Path,
     provenance: &BTreeMap<String, String>,
 ) -> Result<()> {
-    if provenance.get(REFERENCE).is_some_and(|found| found == MEAN) {
-        let known = gauge::is_known(&zoo.network, folder)?;
-        return align_zoo(zoo, known, None);
+    match provenance.get(REFERENCE).map(String::as_str) {
+        Some(NONE) => Ok(()),
+        Some(MEAN) => {
+            let known = gauge::is_known(&zoo.network, folder)?;
+            align_zoo(zoo, known, None)
+        }
+        _ => {
+            let groups = Groups::find(&zoo.network)?;
+            align(zoo, &groups, None, Reference::First, None).map(drop)
+        }
     }
-    let groups = Groups::find(&zoo.network)?;
-    align(zoo, &groups, None, Reference::First, None)?;
-    Ok(())
 }
 
 fn provenance(
@@ -797,16 +829,20 @@ fn provenance(
         serde_json::Value::String(text) => text,
         other => other.to_string(),
     };
+    let [alignment, reference] = match options.aligned {
+        true => ["as the zoo came", NONE],
+        false => [
+            "weight matching (arXiv 2209.04836, 2505.22697), verified",
+            MEAN,
+        ],
+    };
     [
         ("tool", format!("dwf-trainer {}", env!("CARGO_PKG_VERSION"))),
         ("zoo", inputs.name.clone()),
         ("networks", inputs.zoo.count().to_string()),
         ("networks.held_out", parts.held_out.len().to_string()),
-        (
-            "alignment",
-            "weight matching (arXiv 2209.04836, 2505.22697), verified".into(),
-        ),
-        (REFERENCE, MEAN.into()),
+        ("alignment", alignment.into()),
+        (REFERENCE, reference.into()),
         ("seed", flow.seed.to_string()),
         ("steps", flow.steps.to_string()),
         ("velocity", json(json!(shape.variant))),

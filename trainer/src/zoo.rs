@@ -8,15 +8,16 @@ use std::{
 };
 
 use dwf::layout::{DType, Layout};
-use rayon::prelude::*;
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
 use crate::{
-    checkpoint::{Checkpoint, EXTENSIONS, Integers, Signature, decode, encode},
+    checkpoint::{Checkpoint, EXTENSIONS, Integers, Signature, encode, is_finite},
     error::{Error, Result, Status, invalid, io},
     files::{self, Staging},
     network::{self, Network},
+    progress::Progress,
+    rows::Rows,
     store::Store,
 };
 
@@ -28,27 +29,25 @@ pub const MIN_NETWORKS: usize = 8;
 pub struct Zoo {
     /// The architecture.
     pub network: Network,
-    /// One flat vector a network: [networks, weights] row-major.
+    /// One flat vector a network.
     pub weights: Store,
     /// The files that they were read from, by their names in the folder.
     pub files: Vec<String>,
 }
 
 impl Zoo {
-    /// Reads the checkpoints of a folder, in the order of their names, into memory. Their
-    /// architecture is that of `network.onnx` in the folder, if there is one, or else a plain MLP.
+    /// The checkpoints of a folder, in the order of their names; those that are changed go into
+    /// memory. Their architecture is that of `network.onnx` in the folder, if there is one, or else
+    /// a plain MLP.
     ///
     /// Errors: as [`Source::open`] and [`Source::read`].
     pub fn read(folder: &Path) -> Result<Self> {
-        let source = Source::open(folder, None, MIN_NETWORKS)?;
-        let size = source.network.layout().len();
-        let weights = Store::memory(vec![0.0; source.files.len() * size], size);
-        source.read(weights, || ())
+        Source::open(folder, None, MIN_NETWORKS)?.read(None)
     }
 
     /// Networks made here, [count, weights] row-major in memory.
     pub fn made(network: Network, weights: Vec<f32>) -> Self {
-        let weights = Store::memory(weights, network.layout().len());
+        let weights = Store::memory(&weights, network.layout().len());
         Self {
             network,
             weights,
@@ -66,8 +65,8 @@ impl Zoo {
         self.weights.count()
     }
 
-    /// The flat vectors.
-    pub fn networks(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+    /// The flat vectors, one after the other.
+    pub fn networks(&self) -> impl ExactSizeIterator<Item = Vec<f32>> {
         self.weights.rows()
     }
 }
@@ -149,33 +148,22 @@ impl Source {
         }
     }
 
-    /// Reads every network into `weights`, which has a row for each. `done` is called after each.
+    /// Looks at every weight. Networks that are changed afterwards go to a file without a name in
+    /// `folder`, or into memory.
     ///
-    /// Errors: IO; INVALID_ARGUMENT naming file and tensor if a weight is not finite or beyond
-    /// [`LARGEST_WEIGHT`](crate::checkpoint::LARGEST_WEIGHT).
-    pub fn read(self, mut weights: Store, done: impl Fn() + Sync) -> Result<Zoo> {
-        let size = weights.size();
-        weights
-            .par_chunks_exact_mut(size)
-            .zip(&self.files)
-            .try_for_each(|(row, file)| {
-                self.read_network(file, row)?;
-                done();
-                Ok(())
-            })?;
+    /// Errors: as [`Store::open`].
+    pub fn read(self, folder: Option<&Path>) -> Result<Zoo> {
+        let count = self.count();
+        let progress = Progress::new("read", count);
+        let open = |i: usize| self.checkpoint(&self.files[i]);
+        let done = || progress.step(String::new);
+        let weights = Store::open(self.network.layout(), count, open, folder, done)?;
+        progress.finish();
         Ok(Zoo {
             network: self.network,
             weights,
             files: self.files,
         })
-    }
-
-    fn read_network(&self, file: &str, row: &mut [f32]) -> Result<()> {
-        let checkpoint = self.checkpoint(file)?;
-        for spec in self.network.layout().tensors() {
-            checkpoint.read(&spec.name, &mut row[spec.range()])?;
-        }
-        Ok(())
     }
 
     /// One of the files, which must have exactly the tensors of the first.
@@ -304,9 +292,7 @@ fn serialize(layout: &Layout, network: &[f32], integers: Vec<Integers>) -> Resul
     for spec in layout.tensors() {
         let values = &network[spec.range()];
         let bytes = encode(values, spec.dtype);
-        let mut stored = vec![0.0; values.len()];
-        decode(&bytes, spec.dtype, &mut stored);
-        if stored.iter().any(|value| !value.is_finite()) {
+        if !is_finite(&bytes, spec.dtype) {
             let what = format!(
                 "tensor '{}' is out of the range of {:?}",
                 spec.name, spec.dtype

@@ -16,6 +16,7 @@ use dwf_trainer::{
     components::{Components, Precision},
     export::{self, About},
     latent::Basis,
+    rows::Rows,
     velocity::{Device, Velocity},
 };
 use half::f16;

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::path::Path;
-
 use dwf::{layout::Transform, metadata::BasisKind};
 use dwf_trainer::{
     components::Precision,
@@ -300,30 +298,6 @@ fn chunks_do_not_show() {
     }
 }
 
-/// 100 networks of `DWF_PCA_WEIGHTS` weights, made when they are read: the memory that their
-/// components take. `cargo test --release -p dwf-trainer --test latent -- --ignored --nocapture`
-#[test]
-#[ignore = "minutes and gigabytes of disk"]
-fn memory_is_bounded() {
-    let size = std::env::var("DWF_PCA_WEIGHTS").map_or(100_000_000, |size| size.parse().unwrap());
-    let rows = Generated::new(100, size, &[3.0, 2.0, 1.0], 1.0);
-    let start = std::time::Instant::now();
-    let choice = linear(Wanted::Count(16));
-    let indices: Vec<usize> = (0..100).collect();
-    let split = Split {
-        training: &indices[..90],
-        held_out: &indices[90..],
-    };
-    let folder = std::env::var("DWF_PCA_FOLDER").unwrap_or_else(|_| "/tmp".into());
-    let fit = latent::fit(&rows, split, choice, Path::new(&folder), &|| ()).unwrap();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let lines = status
-        .lines()
-        .filter(|l| l.starts_with("VmHWM") || l.starts_with("Rss"));
-    println!("{size} weights: {:?}, {:?}", start.elapsed(), fit.linear);
-    lines.for_each(|line| println!("{line}"));
-}
-
 /// Whatever latents a flow makes, running variances come out positive; the zoo's own come back, also
 /// one of zero, from a channel that never fires.
 #[test]
@@ -340,7 +314,7 @@ fn running_variances_go_by_their_logarithms() {
     zoo[variances[0].offset] = 0.0;
     let size = layout.len();
     let rows = Transformed {
-        rows: Matrix::new(&zoo, size),
+        rows: &Matrix::new(&zoo, size),
         layout: &layout,
     };
     for choice in [BasisChoice::Diagonal, linear(Wanted::Count(6))] {

@@ -51,11 +51,8 @@ fn a_zoo_is_read_as_it_was_written() {
             DType::F16 => 2f32.powi(-11),
             DType::Bf16 => 2f32.powi(-8),
         };
-        for (read, written) in zoo
-            .weights
-            .iter()
-            .zip(common::normals(12 * layout.len(), 5))
-        {
+        let networks = zoo.networks().flatten();
+        for (read, written) in networks.zip(common::normals(12 * layout.len(), 5)) {
             // 6e-8: the spacing of f16's subnormal numbers.
             assert!((read - written).abs() <= tolerance * written.abs() + tolerance * 6e-8);
         }

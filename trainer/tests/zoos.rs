@@ -55,8 +55,8 @@ fn a_zoo_comes_with_its_data_and_follows_from_its_seed() {
     // Networks of independent seeds lie further apart than those that began together.
     let spread = |name: &str| {
         let zoo = Zoo::read(&at.join(name)).unwrap();
-        let networks: Vec<&[f32]> = zoo.networks().collect();
-        let pairs = networks[0].iter().zip(networks[1]);
+        let networks: Vec<Vec<f32>> = zoo.networks().collect();
+        let pairs = networks[0].iter().zip(&networks[1]);
         pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
     };
     assert!(spread("d") < 0.7 * spread("a"));

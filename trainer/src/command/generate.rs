@@ -5,6 +5,7 @@ use std::{ops::Range, path::PathBuf};
 use dwf_trainer::{
     error::Result,
     generate::{self, GenerateOptions},
+    progress,
 };
 
 use super::at_least;
@@ -54,7 +55,10 @@ impl Args {
             guidance: self.guidance,
         };
         generate::generate(&self.artifact, &self.output, options)?;
-        println!("wrote {count} networks to {}", self.output.display());
+        progress::say(&format!(
+            "wrote {count} networks to {}",
+            self.output.display()
+        ));
         Ok(())
     }
 }

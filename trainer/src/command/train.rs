@@ -51,6 +51,11 @@ pub(crate) struct Args {
     /// conditions.csv in the zoo's folder, if there is one
     #[arg(long, value_name = "CSV")]
     conditions: Option<PathBuf>,
+    /// The networks' units are in one order already: `dwf align` wrote them, or all were fine-tuned
+    /// from one network. They are learned as they are; networks trained from different starts would
+    /// not mix
+    #[arg(long)]
+    aligned: bool,
     /// Seed of everything random; the same seed gives the same artifact on the same machine,
     /// interrupted or not
     #[arg(long, default_value_t = 0)]
@@ -323,6 +328,7 @@ impl Args {
             }),
             reflow: self.solver.reflow.into(),
             solver_error: self.solver.solver_error,
+            aligned: self.aligned,
             conditions: self.conditions.clone(),
             network: self.network.clone(),
             data: self.data.clone(),

@@ -1,9 +1,16 @@
 //! Ways to make networks without a flow, to be judged like the flow's.
 
-use crate::random::Random;
+use super::spread;
+use crate::{
+    random::{Normals, Random},
+    rows::{Chunk, Rows, join, sweep},
+};
 
 /// Standard deviations of the noise, in those of each weight in the zoo.
 const NOISE: [f32; 3] = [0.1, 0.3, 1.0];
+
+/// Parts of the weights side by side.
+const LANES: usize = 16;
 
 /// A way to make networks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,109 +50,161 @@ impl Baseline {
         }
     }
 
-    /// `count` networks (rows) from a zoo.
-    pub fn make(self, zoo: &Zoo<'_>, count: usize, random: &mut Random) -> Vec<f32> {
-        match self {
-            Self::Noise(noise) => zoo.scattered(noise, count, random, |random| zoo.any(random)),
-            Self::Average => zoo.mean.repeat(count),
-            Self::Pair => zoo.pairs(count, random),
-            Self::Independent => zoo.scattered(1.0, count, random, |_| zoo.mean.clone()),
-            Self::Correlated => zoo.gaussian(count, random),
+    /// `count` networks from a zoo.
+    pub fn make<'a>(self, zoo: &'a Zoo<'a>, count: usize, random: &mut Random) -> Made<'a> {
+        let zoo_count = zoo.training.count();
+        let mut draw = || match self {
+            Self::Noise(noise) => {
+                let centre = Some(random.index(zoo_count));
+                let normals = Box::new(random.take_normals(zoo.mean.len()));
+                Recipe::Scattered {
+                    centre,
+                    noise,
+                    normals,
+                }
+            }
+            Self::Average => Recipe::Average,
+            Self::Pair => Recipe::Midpoint(random.pair(zoo_count)),
+            Self::Independent => Recipe::Scattered {
+                centre: None,
+                noise: 1.0,
+                normals: Box::new(random.take_normals(zoo.mean.len())),
+            },
+            Self::Correlated => Recipe::Combination(random.normal(zoo_count, 1.0)),
+        };
+        Made {
+            zoo,
+            recipes: (0..count).map(|_| draw()).collect(),
         }
     }
 }
 
 /// The aligned training networks, and their moments.
 pub struct Zoo<'a> {
-    networks: Vec<&'a [f32]>,
+    training: &'a dyn Rows,
     mean: Vec<f32>,
     std: Vec<f32>,
 }
 
 impl<'a> Zoo<'a> {
-    /// Rows of `size` weights, two at least.
-    pub fn new(training: &'a [f32], size: usize) -> Self {
-        let networks: Vec<&[f32]> = training.chunks_exact(size).collect();
-        let count = networks.len() as f64;
-        let mean = |i| networks.iter().map(|n| f64::from(n[i])).sum::<f64>() / count;
-        let means: Vec<f64> = (0..size).map(mean).collect();
-        let variance = |i: usize| {
-            let squares = networks
-                .iter()
-                .map(|n| (f64::from(n[i]) - means[i]).powi(2));
-            squares.sum::<f64>() / count
+    /// Of two networks at least.
+    pub fn new(training: &'a dyn Rows) -> Self {
+        let add = |(mean, std): &mut (Vec<f32>, Vec<f32>), chunk: Chunk<'_>| {
+            mean.extend(chunk.mean.iter().map(|mean| *mean as f32));
+            let deviations = spread::deviations(chunk.centred, chunk.columns.len());
+            std.extend(deviations.into_iter().map(|std| std as f32));
         };
+        let parts = sweep(
+            training,
+            &training.all(),
+            &[],
+            LANES,
+            Default::default,
+            add,
+            || (),
+        );
+        let (mean, std): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         Self {
-            std: (0..size).map(|i| variance(i).sqrt() as f32).collect(),
-            mean: means.iter().map(|mean| *mean as f32).collect(),
-            networks,
+            training,
+            mean: join(mean),
+            std: join(std),
         }
     }
+}
 
-    fn any(&self, random: &mut Random) -> Vec<f32> {
-        self.networks[random.index(self.networks.len())].to_vec()
-    }
+/// Networks of a baseline, made where they are read.
+pub struct Made<'a> {
+    zoo: &'a Zoo<'a>,
+    recipes: Vec<Recipe>,
+}
 
-    /// Independent noise on every weight about `centre`.
-    fn scattered(
-        &self,
+/// How one network is made.
+enum Recipe {
+    /// Independent noise on every weight, about a training network or the mean.
+    Scattered {
+        centre: Option<usize>,
         noise: f32,
-        count: usize,
-        random: &mut Random,
-        centre: impl Fn(&mut Random) -> Vec<f32>,
-    ) -> Vec<f32> {
-        let one = |_| {
-            let mut network = centre(random);
-            let mut normals = vec![0.0; network.len()];
-            random.fill_normal(&mut normals);
-            for ((weight, normal), std) in network.iter_mut().zip(normals).zip(&self.std) {
-                *weight += noise * std * normal;
-            }
-            network
-        };
-        (0..count).flat_map(one).collect()
-    }
-
-    fn pairs(&self, count: usize, random: &mut Random) -> Vec<f32> {
-        let one = |_| {
-            let [p, q] = random.pair(self.networks.len());
-            let pairs = self.networks[p].iter().zip(self.networks[q]);
-            pairs.map(|(p, q)| 0.5 * (p + q)).collect::<Vec<f32>>()
-        };
-        (0..count).flat_map(one).collect()
-    }
-
+        normals: Box<Normals>,
+    },
+    /// The mean.
+    Average,
+    /// Of two training networks.
+    Midpoint([usize; 2]),
     /// Normal with the zoo's mean and covariance: a random combination of its deviations.
-    fn gaussian(&self, count: usize, random: &mut Random) -> Vec<f32> {
-        let scale = 1.0 / (self.networks.len() as f32).sqrt();
-        let one = |_| {
-            let mut normals = vec![0.0; self.networks.len()];
-            random.fill_normal(&mut normals);
-            let mut network = self.mean.clone();
-            for (other, normal) in self.networks.iter().zip(normals) {
-                for ((weight, w), mean) in network.iter_mut().zip(*other).zip(&self.mean) {
-                    *weight += scale * normal * (w - mean);
+    Combination(Vec<f32>),
+}
+
+impl Rows for Made<'_> {
+    fn count(&self) -> usize {
+        self.recipes.len()
+    }
+
+    fn size(&self) -> usize {
+        self.zoo.mean.len()
+    }
+
+    fn read(&self, row: usize, from: usize, to: &mut [f32]) {
+        let Zoo {
+            training,
+            mean,
+            std,
+        } = self.zoo;
+        let columns = from..from + to.len();
+        let (mean, std) = (&mean[columns.clone()], &std[columns]);
+        let mut other = vec![0.0; to.len()];
+        match &self.recipes[row] {
+            Recipe::Scattered {
+                centre,
+                noise,
+                normals,
+            } => {
+                match centre {
+                    Some(network) => training.read(*network, from, to),
+                    None => to.copy_from_slice(mean),
+                }
+                normals.read(from, &mut other);
+                for ((weight, normal), std) in to.iter_mut().zip(other).zip(std) {
+                    *weight += noise * std * normal;
                 }
             }
-            network
-        };
-        (0..count).flat_map(one).collect()
+            Recipe::Average => to.copy_from_slice(mean),
+            Recipe::Midpoint([p, q]) => {
+                training.read(*p, from, to);
+                training.read(*q, from, &mut other);
+                to.iter_mut()
+                    .zip(other)
+                    .for_each(|(p, q)| *p = 0.5 * (*p + q));
+            }
+            Recipe::Combination(normals) => {
+                to.copy_from_slice(mean);
+                let scale = 1.0 / (training.count() as f32).sqrt();
+                for (network, normal) in normals.iter().enumerate() {
+                    training.read(network, from, &mut other);
+                    for ((weight, w), mean) in to.iter_mut().zip(&other).zip(mean) {
+                        *weight += scale * normal * (w - mean);
+                    }
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Matrix;
 
     #[test]
     fn baselines_have_the_moments_that_they_promise() {
         // Two weights, perfectly correlated: means 1 and 2, standard deviations 1 and 2.
         let training = [0.0, 0.0, 2.0, 4.0];
         let count = 4000;
-        let zoo = Zoo::new(&training, 2);
+        let training = Matrix::new(&training, 2);
+        let zoo = Zoo::new(&training);
         for baseline in ALL {
-            let networks = baseline.make(&zoo, count, &mut Random::new(1, 0));
-            assert_eq!(networks.len(), 2 * count);
+            let made = baseline.make(&zoo, count, &mut Random::new(1, 0));
+            assert_eq!((made.count(), made.size()), (count, 2));
+            let networks: Vec<f32> = (0..count).flat_map(|i| made.row(i)).collect();
             let moment = |f: &dyn Fn(&[f32]) -> f32| {
                 networks
                     .chunks_exact(2)

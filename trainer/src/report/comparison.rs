@@ -1,6 +1,8 @@
 //! The flow's networks beside the zoo's, those held out, and those of the baselines: all of each,
 //! none selected, treated alike.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::{
@@ -9,10 +11,15 @@ use super::{
     mean, median,
     metric::{Metric, Outcome},
     novelty::{self, Nearest},
+    products::Products,
     spectrum::Spectrum,
-    std_ratio,
 };
-use crate::{error::Result, random::Random};
+use crate::{
+    error::Result,
+    progress::Progress,
+    random::Random,
+    rows::{Rows, Stack, chunk_count},
+};
 
 /// Seed of the baselines.
 const BASELINE_SEED: u64 = 1;
@@ -23,16 +30,14 @@ const LARGEST_THRESHOLD: f64 = 2.0;
 /// Sizes of ensembles.
 const ENSEMBLES: [usize; 8] = [1, 2, 3, 5, 10, 20, 50, 100];
 
-/// What is compared: aligned networks, rows of `size` weights.
+/// What is compared: aligned networks.
 pub struct Subject<'a> {
-    /// Weights of a network.
-    pub size: usize,
     /// The zoo's networks that the flow was trained on; three at least.
-    pub training: &'a [f32],
+    pub training: &'a dyn Rows,
     /// The zoo's networks that it was not trained on.
-    pub held_out: &'a [f32],
+    pub held_out: &'a dyn Rows,
     /// The flow's.
-    pub generated: &'a [f32],
+    pub generated: &'a dyn Rows,
     /// Their score.
     pub metric: Option<&'a Metric>,
     /// Whether to compare with baselines too, and to measure the spread along every axis.
@@ -141,56 +146,82 @@ impl Comparison {
     /// Errors: those of the metric.
     pub fn new(subject: &Subject<'_>) -> Result<Self> {
         let &Subject {
-            size,
             training,
             held_out,
             generated,
             metric,
             thorough,
         } = subject;
-        let judge = |networks: &[f32]| -> Result<Vec<Outcome>> {
-            metric.map_or(Ok(Vec::new()), |metric| metric.judge(networks, size))
+        let judge = |networks: &dyn Rows| -> Result<Vec<Outcome>> {
+            metric.map_or(Ok(Vec::new()), |metric| metric.judge(networks))
         };
         let own = judge(training)?;
         let made = judge(generated)?;
-        let distances = novelty::nearest(training, training, size, true);
+        let [own_part, held_out_part, made_part] = parts([training, held_out, generated]);
+        let rows = Stack(&[training, held_out, generated]);
+        let progress = Progress::new("distances", chunk_count(rows.count(), rows.size()));
+        let (products, ratios) =
+            Products::with_ratios(&rows, own_part.clone(), made_part.clone(), || {
+                progress.step(String::new);
+            });
+        progress.finish();
         let zoo_mean = (!own.is_empty()).then(|| mean(&scores(&own)));
         let setting = Setting {
-            size,
-            training,
+            training: own_part.clone(),
             yardstick: Yardstick {
-                unit: median(distances.iter().map(|nearest| nearest.first).collect()),
+                unit: novelty::unit(&products, own_part.clone()),
                 good: metric.zip(zoo_mean).map(|(metric, mean)| metric.good(mean)),
             },
             behaviours: behaviours(&own),
         };
+        let population = |name: &str, kind, networks: &Range<usize>, outcomes: &[Outcome]| {
+            setting.population(name, kind, &products, networks.clone(), outcomes)
+        };
         let mut populations = vec![
-            setting.population("zoo", Kind::Zoo, training, &own, distances),
-            setting.foreign("zoo, held out", Kind::HeldOut, held_out, &judge(held_out)?),
-            setting.foreign("generated", Kind::Generated, generated, &made),
+            population("zoo", Kind::Zoo, &own_part, &own),
+            population(
+                "zoo, held out",
+                Kind::HeldOut,
+                &held_out_part,
+                &judge(held_out)?,
+            ),
+            population("generated", Kind::Generated, &made_part, &made),
         ];
         if thorough {
-            let zoo = Zoo::new(training, size);
+            let zoo = Zoo::new(training);
             for (stream, baseline) in baseline::ALL.into_iter().enumerate() {
                 let mut random = Random::new(BASELINE_SEED, stream as u64);
-                let networks = baseline.make(&zoo, generated.len() / size, &mut random);
+                let networks = baseline.make(&zoo, generated.count(), &mut random);
                 let (name, outcomes) = (baseline.name(), judge(&networks)?);
-                populations.push(setting.foreign(&name, Kind::Baseline, &networks, &outcomes));
+                let [own_part, part] = parts([training, &networks]);
+                let products = Products::new(&Stack(&[training, &networks]), own_part);
+                populations.push(setting.population(
+                    &name,
+                    Kind::Baseline,
+                    &products,
+                    part,
+                    &outcomes,
+                ));
             }
         }
-        let first = |networks: &[f32]| -> Vec<f64> {
-            let nearest = novelty::nearest(networks, training, size, false);
+        let first = |networks: &Range<usize>| -> Vec<f64> {
+            let nearest = novelty::nearest(&products, networks.clone(), own_part.clone());
             nearest.iter().map(|nearest| nearest.first).collect()
         };
-        let enough = held_out.len() / size >= 5;
+        let enough = held_out.count() >= 5;
         Ok(Self {
             unit: setting.yardstick.unit,
-            std_ratio: std_ratio(training, generated, size),
+            std_ratio: median(ratios),
             thresholds: thresholds().collect(),
             good: setting.yardstick.good,
-            z_u: enough.then(|| novelty::z_u(&first(generated), &first(held_out))),
+            z_u: enough.then(|| novelty::z_u(&first(&made_part), &first(&held_out_part))),
             spectrum: match thorough {
-                true => Spectrum::new(training, held_out, generated, size),
+                true => Spectrum::new(
+                    &products,
+                    own_part.clone(),
+                    held_out_part.clone(),
+                    made_part.clone(),
+                ),
                 false => None,
             },
             ensembles: metric.and_then(|metric| ensembles(metric, &own, &made)),
@@ -215,38 +246,38 @@ impl Comparison {
     }
 }
 
+/// Where each of these lies in a stack of them.
+fn parts<const N: usize>(rows: [&dyn Rows; N]) -> [Range<usize>; N] {
+    let mut end = 0;
+    rows.map(|rows| {
+        let start = end;
+        end += rows.count();
+        start..end
+    })
+}
+
 /// What every population is held against.
-struct Setting<'a> {
-    size: usize,
-    training: &'a [f32],
+struct Setting {
+    /// Where the training networks are among all.
+    training: Range<usize>,
     yardstick: Yardstick,
     behaviours: Vec<Behaviour>,
 }
 
-impl Setting<'_> {
-    /// Networks that are not the training networks.
-    fn foreign(
-        &self,
-        name: &str,
-        kind: Kind,
-        networks: &[f32],
-        outcomes: &[Outcome],
-    ) -> Population {
-        let nearest = novelty::nearest(networks, self.training, self.size, false);
-        self.population(name, kind, networks, outcomes, nearest)
-    }
-
+impl Setting {
     fn population(
         &self,
         name: &str,
         kind: Kind,
-        networks: &[f32],
+        products: &Products,
+        networks: Range<usize>,
         outcomes: &[Outcome],
-        nearest: Vec<Nearest>,
     ) -> Population {
+        let nearest = novelty::nearest(products, networks.clone(), self.training.clone());
+        let first: Vec<f64> = nearest.iter().map(|nearest| nearest.first).collect();
         let scores = scores(outcomes);
         let relative = |distance: f64| distance / self.yardstick.unit;
-        let novelty = self.yardstick.novelty(networks, self.size, &nearest);
+        let novelty = self.yardstick.novelty(products, networks, &nearest);
         let curve = self.yardstick.curve(&novelty, &scores);
         let behaviours = behaviours(outcomes);
         let as_they_came: Vec<f64> = outcomes.iter().filter_map(|o| o.as_it_came).collect();
@@ -256,13 +287,8 @@ impl Setting<'_> {
             kind,
             as_they_came: (!as_they_came.is_empty()).then(|| mean(&as_they_came)),
             near_copies: novelty::near_copies(&nearest),
-            least_distance: relative(
-                nearest
-                    .iter()
-                    .map(|n| n.first)
-                    .fold(f64::INFINITY, f64::min),
-            ),
-            distance: relative(median(nearest.iter().map(|n| n.first).collect())),
+            least_distance: relative(first.iter().copied().fold(f64::INFINITY, f64::min)),
+            distance: relative(median(first)),
             area: mean(&curve),
             curve,
             overlaps: behaviour::largest_overlaps(&behaviours, &self.behaviours, same),
@@ -284,8 +310,13 @@ pub struct Yardstick {
 
 impl Yardstick {
     /// How new each network is, see [`Population::novelty`].
-    pub fn novelty(&self, networks: &[f32], size: usize, nearest: &[Nearest]) -> Vec<f64> {
-        let distances = novelty::novelty(networks, size, nearest);
+    pub fn novelty(
+        &self,
+        products: &Products,
+        networks: Range<usize>,
+        nearest: &[Nearest],
+    ) -> Vec<f64> {
+        let distances = novelty::novelty(products, networks, nearest);
         distances.into_iter().map(|d| d / self.unit).collect()
     }
 
@@ -336,15 +367,19 @@ fn ensembles(metric: &Metric, zoo: &[Outcome], generated: &[Outcome]) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Matrix;
 
     #[test]
     fn populations_are_compared_without_a_metric() {
-        let training = [0.0, 1.0, 2.0, 3.0, 10.0];
-        let generated = [0.5, 0.5, 12.0];
+        let [training, held_out, generated] = [
+            &[0.0, 1.0, 2.0, 3.0, 10.0][..],
+            &[4.0, 5.0, 6.0, -1.0, 2.5],
+            &[0.5, 0.5, 12.0],
+        ]
+        .map(|rows| Matrix::new(rows, 1));
         let found = Comparison::new(&Subject {
-            size: 1,
             training: &training,
-            held_out: &[4.0, 5.0, 6.0, -1.0, 2.5],
+            held_out: &held_out,
             generated: &generated,
             metric: None,
             thorough: true,

@@ -14,6 +14,7 @@ use crate::{
     random::Random,
     recalibrate::Recalibration,
     report::{behaviour::Behaviour, mean},
+    rows::Rows,
     task::{
         self, About, cartpole::CartPole, classification::file, evolution::Plant, pendulum::Pendulum,
     },
@@ -159,22 +160,26 @@ impl Metric {
         }
     }
 
-    /// What networks, [count, weights] row-major, do.
+    /// What networks do.
     ///
     /// Errors: RUNTIME_FAILED.
-    pub fn judge(&self, networks: &[f32], size: usize) -> Result<Vec<Outcome>> {
-        let judge = |weights: &[f32]| match &self.kind {
-            Kind::Accuracy(classification) => classification.judge(weights),
-            Kind::Return(control) => Ok((control.judge)(weights)),
+    pub fn judge(&self, networks: &dyn Rows) -> Result<Vec<Outcome>> {
+        let judge = |i| {
+            let weights = networks.row(i);
+            match &self.kind {
+                Kind::Accuracy(classification) => classification.judge(&weights),
+                Kind::Return(control) => Ok((control.judge)(&weights)),
+            }
         };
-        networks.par_chunks_exact(size).map(judge).collect()
+        let all = (0..networks.count()).into_par_iter();
+        all.map(judge).collect()
     }
 
     /// The networks' scores.
     ///
     /// Errors: RUNTIME_FAILED.
-    pub fn scores(&self, networks: &[f32], size: usize) -> Result<Vec<f64>> {
-        let outcomes = self.judge(networks, size)?;
+    pub fn scores(&self, networks: &dyn Rows) -> Result<Vec<f64>> {
+        let outcomes = self.judge(networks)?;
         Ok(outcomes.into_iter().map(|outcome| outcome.score).collect())
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Distances are Euclidean between aligned weight vectors.
 
-use rayon::prelude::*;
+use std::ops::Range;
+
+use super::{median, products::Products};
 
 /// A network's distances to its nearest and second nearest training network.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,19 +33,16 @@ pub fn near_copies(nearest: &[Nearest]) -> f64 {
     copies.count() as f64 / nearest.len().max(1) as f64
 }
 
-/// For each of `networks` (rows of `size`) its nearest among `others`, of which there are at least
-/// two. Where `networks` are `others`, a network does not count as its own neighbour.
-pub fn nearest(networks: &[f32], others: &[f32], size: usize, same: bool) -> Vec<Nearest> {
-    let find = |(i, network): (usize, &[f32])| {
+/// For each of `networks` its nearest among `others`, of which there are at least two. A network
+/// is not its own neighbour.
+pub fn nearest(products: &Products, networks: Range<usize>, others: Range<usize>) -> Vec<Nearest> {
+    let find = |i: usize| {
         let mut nearest = Nearest {
             first: f64::INFINITY,
             second: f64::INFINITY,
         };
-        for (j, other) in others.chunks_exact(size).enumerate() {
-            if same && i == j {
-                continue;
-            }
-            let distance = distance(network, other);
+        for j in others.clone().filter(|j| *j != i) {
+            let distance = products.distance(i, j);
             if distance < nearest.first {
                 nearest.second = nearest.first;
                 nearest.first = distance;
@@ -53,20 +52,24 @@ pub fn nearest(networks: &[f32], others: &[f32], size: usize, same: bool) -> Vec
         }
         nearest
     };
-    let networks = networks.par_chunks_exact(size).enumerate();
     networks.map(find).collect()
+}
+
+/// Median distance of a network to its nearest neighbour among the others.
+pub fn unit(products: &Products, networks: Range<usize>) -> f64 {
+    let nearest = nearest(products, networks.clone(), networks);
+    median(nearest.iter().map(|nearest| nearest.first).collect())
 }
 
 /// For each network its distance to what is already known: to the nearest training network, or to
 /// a network before it in the same population if that is nearer. One network made a hundred times
 /// is new once.
-pub fn novelty(networks: &[f32], size: usize, nearest: &[Nearest]) -> Vec<f64> {
-    let rows: Vec<&[f32]> = networks.chunks_exact(size).collect();
+pub fn novelty(products: &Products, networks: Range<usize>, nearest: &[Nearest]) -> Vec<f64> {
     let known = |(i, nearest): (usize, &Nearest)| {
-        let before = rows[..i].iter().map(|other| distance(rows[i], other));
+        let before = (networks.start..i).map(|other| products.distance(i, other));
         before.fold(nearest.first, f64::min)
     };
-    nearest.par_iter().enumerate().map(known).collect()
+    networks.clone().zip(nearest).map(known).collect()
 }
 
 /// The copying test Z_U of Meehan, Chaudhuri and Dasgupta, "A non-parametric test to detect
@@ -88,31 +91,35 @@ pub fn z_u(generated: &[f64], held_out: &[f64]) -> f64 {
     (u - m * n / 2.0) / (m * n * (m + n + 1.0) / 12.0).sqrt()
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-    a.iter().zip(b).map(square).sum::<f64>().sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Matrix;
 
     #[test]
     fn neighbours_and_novelty_are_those_of_a_small_case() {
-        let training = [0.0, 3.0, 10.0];
-        let own = nearest(&training, &training, 1, true);
-        assert_eq!(
-            own.iter().map(|n| n.first).collect::<Vec<_>>(),
-            [3.0, 3.0, 7.0]
-        );
-        let networks = [1.0, 0.5, 1.25, 1.0];
-        let found = nearest(&networks, &training, 1, false);
-        assert_eq!((found[0].first, found[0].second), (1.0, 2.0));
+        // Three training networks, and four others.
+        let rows = [0.0, 3.0, 10.0, 1.0, 0.5, 1.25, 1.0];
+        let products = Products::new(&Matrix::new(&rows, 1), 0..3);
+        let own = nearest(&products, 0..3, 0..3);
+        let first: Vec<f64> = own.iter().map(|n| n.first).collect();
+        assert_near(&first, &[3.0, 3.0, 7.0]);
+        assert_near(&[unit(&products, 0..3)], &[3.0]);
+        let found = nearest(&products, 3..7, 0..3);
+        assert_near(&[found[0].first, found[0].second], &[1.0, 2.0]);
         // 0.5 from the first and 2.5 from the second is less than a third.
         let copies: Vec<bool> = found.iter().map(|n| n.is_near_copy()).collect();
         assert_eq!(copies, [false, true, false, false]);
         // The third is next to the first, and the fourth is the first.
-        assert_eq!(novelty(&networks, 1, &found), [1.0, 0.5, 0.25, 0.0]);
+        assert_near(&novelty(&products, 3..7, &found), &[1.0, 0.5, 0.25, 0.0]);
+    }
+
+    /// To the root of what f64 leaves of squares near 100.
+    fn assert_near(found: &[f64], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
+        }
     }
 
     #[test]

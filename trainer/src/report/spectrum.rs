@@ -1,7 +1,10 @@
 //! How far networks spread, direction by direction.
 
+use std::ops::Range;
+
 use faer::{Mat, Side};
-use rayon::prelude::*;
+
+use super::products::Products;
 
 /// Standard deviations along the principal axes of the training networks, largest first.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -18,13 +21,22 @@ pub struct Spectrum {
 }
 
 impl Spectrum {
-    /// Of rows of `size` weights; `None` if the training networks are all alike.
+    /// From inner products about the training networks' mean; `None` if these are all alike.
     ///
-    /// Everything follows from inner products with the training networks, of which there are fewer
-    /// than there are weights.
-    pub fn new(training: &[f32], held_out: &[f32], generated: &[f32], size: usize) -> Option<Self> {
-        let mean = mean(training, size);
-        let gram = products(training, training, &mean);
+    /// There are fewer training networks than weights, and everything follows from the products
+    /// with them.
+    pub fn new(
+        products: &Products,
+        training: Range<usize>,
+        held_out: Range<usize>,
+        generated: Range<usize>,
+    ) -> Option<Self> {
+        let with_training = |networks: &Range<usize>| {
+            Mat::from_fn(networks.len(), training.len(), |i, j| {
+                products.of(networks.start + i, training.start + j)
+            })
+        };
+        let gram = with_training(&training);
         let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
         // faer sorts eigenvalues upwards.
         let values: Vec<f64> = eigen.S().column_vector().iter().rev().copied().collect();
@@ -36,9 +48,9 @@ impl Spectrum {
         let axes = Mat::from_fn(count, rank, |i, k| {
             eigen.U()[(i, count - 1 - k)] / values[k].sqrt()
         });
-        let along = |networks: &[f32]| along(&(products(networks, training, &mean) * &axes));
-        let outside = |networks: &[f32], places: &[f64]| {
-            let all: f64 = squares(networks, &mean).iter().sum();
+        let along = |networks: &Range<usize>| along(&(with_training(networks) * &axes));
+        let outside = |networks: Range<usize>, places: &[f64]| {
+            let all: f64 = networks.map(|i| products.of(i, i)).sum();
             let inside: f64 = places.iter().sum();
             if all > 0.0 {
                 (1.0 - inside / all).max(0.0)
@@ -46,8 +58,8 @@ impl Spectrum {
                 0.0
             }
         };
-        let (spread, places) = along(generated);
-        let (_, held_out_places) = along(held_out);
+        let (spread, places) = along(&generated);
+        let (_, held_out_places) = along(&held_out);
         Some(Self {
             training: values[..rank]
                 .iter()
@@ -86,58 +98,24 @@ fn along(places: &Mat<f64>) -> (Vec<f64>, Vec<f64>) {
     )
 }
 
-fn mean(networks: &[f32], size: usize) -> Vec<f64> {
-    let count = (networks.len() / size) as f64;
-    let mut mean = vec![0.0; size];
-    for network in networks.chunks_exact(size) {
-        for (mean, weight) in mean.iter_mut().zip(network) {
-            *mean += f64::from(*weight) / count;
-        }
-    }
-    mean
-}
-
-/// Inner products of centred networks, [networks, others].
-fn products(networks: &[f32], others: &[f32], mean: &[f64]) -> Mat<f64> {
-    let size = mean.len();
-    let row = |network: &[f32]| -> Vec<f64> {
-        let others = others.chunks_exact(size);
-        others.map(|other| product(network, other, mean)).collect()
-    };
-    let rows: Vec<Vec<f64>> = networks.par_chunks_exact(size).map(row).collect();
-    Mat::from_fn(rows.len(), others.len() / size, |i, j| rows[i][j])
-}
-
-fn product(a: &[f32], b: &[f32], mean: &[f64]) -> f64 {
-    let pairs = a.iter().zip(b).zip(mean);
-    pairs
-        .map(|((a, b), mean)| (f64::from(*a) - mean) * (f64::from(*b) - mean))
-        .sum()
-}
-
-fn squares(networks: &[f32], mean: &[f64]) -> Vec<f64> {
-    let networks = networks.par_chunks_exact(mean.len());
-    networks
-        .map(|network| product(network, network, mean))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Matrix;
 
     #[test]
     fn spreads_are_those_of_a_small_case() {
         // Along the first weight only; generated ones half as wide, and off by one beside it.
-        let training = [-2.0, 0.0, 2.0, 0.0];
-        let generated = [-1.0, 1.0, 1.0, -1.0];
-        let spectrum = Spectrum::new(&training, &[0.5, 0.0], &generated, 2).unwrap();
+        let rows = [-2.0, 0.0, 2.0, 0.0, 0.5, 0.0, -1.0, 1.0, 1.0, -1.0];
+        let products = Products::new(&Matrix::new(&rows, 2), 0..2);
+        let spectrum = Spectrum::new(&products, 0..2, 2..3, 3..5).unwrap();
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} and {b}");
         close(spectrum.training[0], 2.0);
         close(spectrum.generated[0], 1.0);
         close(spectrum.ratio(), 0.5);
         close(spectrum.generated_outside, 0.5);
         close(spectrum.held_out_outside, 0.0);
-        assert!(Spectrum::new(&[1.0, 1.0], &[0.0], &generated, 1).is_none());
+        let alike = Products::new(&Matrix::new(&[1.0, 1.0, 0.0, 2.0], 1), 0..2);
+        assert!(Spectrum::new(&alike, 0..2, 2..3, 3..4).is_none());
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     dataset::Dataset,
     error::{Result, invalid},
     random::Random,
+    rows::Rows,
     task::{About, classification::file, digits},
 };
 
@@ -87,10 +88,11 @@ impl Task {
     }
 }
 
-/// Rows of weights in the order of another layout of the same tensors.
+/// The networks of a population that are fine-tuned, [count, weights], in the order of another
+/// layout of the same tensors.
 ///
 /// Errors: INVALID_ARGUMENT naming a tensor that is missing.
-pub fn reorder(from: &Layout, to: &Layout, rows: &[f32]) -> Result<Vec<f32>> {
+pub fn starts(from: &Layout, to: &Layout, networks: &dyn Rows) -> Result<Vec<f32>> {
     let find = |tensor: &dwf::layout::TensorSpec| {
         let found = from
             .get(&tensor.name)
@@ -103,13 +105,15 @@ pub fn reorder(from: &Layout, to: &Layout, rows: &[f32]) -> Result<Vec<f32>> {
         })
     };
     let ranges: Vec<_> = to.tensors().iter().map(find).collect::<Result<_>>()?;
-    let row = |row: &[f32]| -> Vec<f32> {
+    let reordered = |i: usize| -> Vec<f32> {
+        let row = networks.row(i);
         ranges
             .iter()
             .flat_map(|range| row[range.clone()].iter().copied())
             .collect()
     };
-    Ok(rows.chunks_exact(from.len()).flat_map(row).collect())
+    let count = NETWORKS.min(networks.count());
+    Ok((0..count).flat_map(reordered).collect())
 }
 
 impl Transfer {
