@@ -63,16 +63,17 @@ impl Random {
         if values.len() <= CHUNK {
             return self.fill_pairs(values);
         }
-        // A pair of values takes two words of the stream.
-        let start = self.0.get_word_pos();
-        let after = |values: usize| {
-            let mut generator = self.0.clone();
-            generator.set_word_pos(start + values as u128);
-            Self(generator)
-        };
         let chunks = values.par_chunks_mut(CHUNK).enumerate();
-        chunks.for_each(|(i, chunk)| after(i * CHUNK).fill_pairs(chunk));
-        *self = after(values.len().next_multiple_of(2));
+        chunks.for_each(|(i, chunk)| self.after_normals(i * CHUNK).fill_pairs(chunk));
+        *self = self.after_normals(values.len().next_multiple_of(2));
+    }
+
+    /// Where the generator is after so many normals, an even number.
+    fn after_normals(&self, count: usize) -> Self {
+        let mut generator = self.0.clone();
+        // A pair takes two words of the stream.
+        generator.set_word_pos(generator.get_word_pos() + count as u128);
+        Self(generator)
     }
 
     fn fill_pairs(&mut self, values: &mut [f32]) {
@@ -87,9 +88,8 @@ impl Random {
 
     /// The next `count` standard normals, for when they are needed.
     pub fn take_normals(&mut self, count: usize) -> Normals {
-        let normals = Normals(self.0.clone());
-        let position = self.0.get_word_pos() + WORDS * count.div_ceil(2) as u128;
-        self.0.set_word_pos(position);
+        let normals = Normals(self.after_normals(0));
+        *self = self.after_normals(count.next_multiple_of(2));
         normals
     }
 
@@ -122,19 +122,14 @@ impl Random {
     }
 }
 
-/// Words of the generator that a pair of normals takes.
-const WORDS: u128 = 2;
-
 /// Standard normals that are drawn when they are read, from any place.
-pub struct Normals(ChaCha8Rng);
+pub struct Normals(Random);
 
 impl Normals {
     /// Those from number `from` on, as many as `to` takes: the numbers that
     /// [`Random::fill_normal`] gives.
     pub fn read(&self, from: usize, to: &mut [f32]) {
-        let mut random = Random(self.0.clone());
-        let position = random.0.get_word_pos() + WORDS * (from / 2) as u128;
-        random.0.set_word_pos(position);
+        let mut random = self.0.after_normals(from / 2 * 2);
         let (first, rest) = to.split_at_mut((from % 2).min(to.len()));
         if let [second] = first {
             let mut pair = [0.0; 2];
