@@ -37,7 +37,7 @@ fn layout(weights: usize) -> Layout {
 
 fn write_zoo(folder: &Path, layout: &Layout, count: usize) {
     let directions = common::normals(RANK * PERIOD, 1);
-    let mut writer = Writer::new(folder, layout, 0..count).unwrap();
+    let mut writer = Writer::new(folder, layout, 0).unwrap();
     let mut network = vec![0f32; layout.len()];
     for i in 0..count as u64 {
         let factors = Random::new(2, i).normal(RANK, 0.02);
