@@ -113,7 +113,11 @@ impl Gpu {
         let stream = context.default_stream();
         let blas = CudaBlas::new(stream.clone());
         let gpu = Arc::new(Self {
-            blas: blas.map_err(|e| unusable(&format!("cuBLAS fails with {e}; install another")))?,
+            blas: blas.map_err(|e| {
+                unusable(&format!(
+                    "cuBLAS fails with {e}; free the GPU's memory, install another"
+                ))
+            })?,
             kernels: kernels.map_err(start)?,
             stream,
         });
