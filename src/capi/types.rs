@@ -9,11 +9,11 @@
 use std::ffi::{c_char, c_void};
 
 use crate::{
-    Device, Status,
+    Device, MAX_BATCH, MAX_THREADS, Status,
     layout::{DType, TensorKind},
     log::Level,
     metadata::BasisKind,
-    ode::{Grid, Method},
+    ode::{Grid, MAX_STEPS, Method},
 };
 
 /// The result of a call: `DWF_OK` or what went wrong. The list only grows at its end.
@@ -135,6 +135,9 @@ const _: () = {
     assert!(DWF_LOG_INFO == Level::Info as u32);
     assert!(DWF_LOG_DEBUG == Level::Debug as u32);
 };
+
+// The limits as the comments below give them.
+const _: () = assert!(MAX_THREADS == 1024 && MAX_BATCH == 4096 && MAX_STEPS == 100_000);
 
 /// Receives log messages, from any thread. `message` lives for the call. It must not call libdwf.
 pub type dwf_log_callback =
