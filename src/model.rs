@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::{
     artifact::{Basis, Description, Float, View},
     error::{Error, Result, Status},
+    layout::{DType, Layout, TensorKind},
     limits::{DEFAULT_MEMORY, MAX_ONNX_BYTES},
     memory::{out_of_memory, zeros},
-    metadata::{Metadata, hex},
+    metadata::{BasisKind, Metadata, hex},
 };
 
 /// How to open an artifact.
@@ -34,7 +35,7 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     description: Description,
     basis: Basis,
-    sidecar: Bytes,
+    sidecar: Arc<Bytes>,
     /// What error messages call the artifact.
     place: String,
 }
@@ -123,8 +124,30 @@ impl Model {
         Ok(Self(Arc::new(Inner {
             description,
             basis,
-            sidecar,
+            sidecar: Arc::new(sidecar),
             place,
+        })))
+    }
+
+    /// The velocity network without the basis: the networks of this model are the latents, each one
+    /// tensor, that the others decode from.
+    ///
+    /// Errors: none that an opened model could have.
+    pub fn latents(&self) -> Result<Self> {
+        let mut description = self.0.description.clone();
+        let tensor = (
+            "latent".to_owned(),
+            vec![description.latent],
+            DType::F32,
+            TensorKind::Parameter,
+        );
+        description.metadata.layout = Layout::pack([tensor])?;
+        description.metadata.basis = BasisKind::Identity;
+        Ok(Self(Arc::new(Inner {
+            description,
+            basis: Basis::Identity,
+            sidecar: self.0.sidecar.clone(),
+            place: self.0.place.clone(),
         })))
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
+    ops::Range,
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -35,10 +36,12 @@ impl Precision {
     }
 }
 
-/// [latent, weights] row-major, in a mapped file without a name.
+/// [latent, weights] row-major, in a mapped file.
 #[derive(Debug)]
 pub struct Components {
     map: Mmap,
+    /// Where they lie in it.
+    range: Range<usize>,
     weights: usize,
     precision: Precision,
 }
@@ -61,9 +64,19 @@ impl Components {
         writer.finish()
     }
 
+    /// Those that lie in this range of a mapped file.
+    pub fn mapped(map: Mmap, range: Range<usize>, weights: usize, precision: Precision) -> Self {
+        Self {
+            map,
+            range,
+            weights,
+            precision,
+        }
+    }
+
     /// Number of components.
     pub fn latent(&self) -> usize {
-        self.map.len() / (self.weights * self.precision.dtype().size())
+        self.range.len() / (self.weights * self.precision.dtype().size())
     }
 
     /// Length of each.
@@ -78,7 +91,7 @@ impl Components {
 
     /// All of them as stored, little-endian.
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        &self.map[self.range.clone()]
     }
 }
 
@@ -94,7 +107,7 @@ impl Rows for Components {
     fn read(&self, row: usize, from: usize, to: &mut [f32]) {
         let start = (row * self.weights + from) * self.precision.dtype().size();
         let length = to.len() * self.precision.dtype().size();
-        decode(&self.map[start..][..length], self.precision.dtype(), to);
+        decode(&self.bytes()[start..][..length], self.precision.dtype(), to);
     }
 }
 
@@ -153,10 +166,7 @@ impl Writer {
             .unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the file has no name, so no other process can change it while it is mapped.
         let map = unsafe { Mmap::map(&file) }.map_err(io("map", Path::new("the basis")))?;
-        Ok(Components {
-            map,
-            weights: self.weights,
-            precision: self.precision,
-        })
+        let range = 0..map.len();
+        Ok(Components::mapped(map, range, self.weights, self.precision))
     }
 }

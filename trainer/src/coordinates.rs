@@ -1,10 +1,25 @@
 //! Between the weights of a network and its latent: the transforms of tensors, and the basis.
 
-use std::ops::Range;
+use std::{
+    fs::{self, File},
+    ops::Range,
+    path::Path,
+};
 
-use dwf::layout::{Layout, TensorSpec, Transform};
+use dwf::{
+    artifact::{self, Description, Float, View},
+    layout::{DType, Layout, TensorSpec, Transform},
+};
+use memmap2::Mmap;
 
-use crate::{latent::Basis, network::Network, rows::Rows};
+use crate::{
+    checkpoint::decode,
+    components::{Components, Precision},
+    error::{Result, io},
+    latent::Basis,
+    network::Network,
+    rows::Rows,
+};
 
 /// Variances below this count as this: batch normalisation adds 1e-5 or more to them, and a channel
 /// that is always zero must not spread over logarithms without end.
@@ -34,6 +49,53 @@ pub fn layout(network: &Network) -> Layout {
 }
 
 impl Coordinates {
+    /// Those of an artifact, in whose sidecar the components stay.
+    ///
+    /// Errors: IO; BAD_ARTIFACT.
+    pub fn open(artifact: &Path) -> Result<Self> {
+        let onnx = fs::read(artifact).map_err(io("read", artifact))?;
+        let description = Description::parse(&onnx)?;
+        let path = artifact.with_file_name(&description.sidecar_name);
+        let file = File::open(&path).map_err(io("read", &path))?;
+        // SAFETY: whoever truncates an artifact while it is read ends this process, as the README
+        // says of mapped files.
+        let map = unsafe { Mmap::map(&file) }.map_err(io("read", &path))?;
+        let layout = description.metadata.layout.clone();
+        let floats = |view: &View| {
+            let dtype = dtype(view);
+            let mut values = vec![0.0; view.bytes.len() / dtype.size()];
+            decode(&map[view.bytes.clone()], dtype, &mut values);
+            values
+        };
+        let basis = match description.basis(&map)? {
+            artifact::Basis::Identity => Basis::Identity {
+                weights: layout.len(),
+            },
+            artifact::Basis::Diagonal { mean, scale } => Basis::Diagonal {
+                mean: floats(&mean),
+                scale: floats(&scale),
+            },
+            artifact::Basis::Linear {
+                components,
+                mean,
+                scale,
+            } => {
+                let precision = match components.float {
+                    Float::F16 => Precision::Half,
+                    Float::F32 => Precision::Single,
+                };
+                let (mean, scale) = (floats(&mean), floats(&scale));
+                let components = Components::mapped(map, components.bytes, layout.len(), precision);
+                Basis::Linear {
+                    components,
+                    mean,
+                    scale,
+                }
+            }
+        };
+        Ok(Self { basis, layout })
+    }
+
     /// Length of a latent.
     pub fn latent(&self) -> usize {
         self.basis.latent()
@@ -105,6 +167,13 @@ impl Rows for Decoded<'_> {
                 }
             }
         }
+    }
+}
+
+fn dtype(view: &View) -> DType {
+    match view.float {
+        Float::F16 => DType::F16,
+        Float::F32 => DType::F32,
     }
 }
 

@@ -28,12 +28,13 @@ use serde::Serialize;
 
 use crate::{
     condition::{CONDITIONS, Conditions},
+    coordinates::{Coordinates, Decoded},
     error::{Result, invalid},
     export::{self, WHOLE},
     files::{self, Staging},
     flow::HeldOutLoss,
     obedience::Obedience,
-    rows::{Matrix, Rows},
+    rows::Rows,
     train::{self, Parts},
     zoo::Zoo,
 };
@@ -309,9 +310,10 @@ pub fn report(
     let conditions = Asked::find(folder, &zoo, &parts, metadata, options)?;
     let condition = conditions.as_ref().map(Asked::rows);
     train::align_again(&mut zoo, folder, &metadata.provenance)?;
-    let generated = generate(&model, options, condition.as_deref())?;
+    let latents = latents(&model, options, condition.as_deref())?;
+    let coordinates = Coordinates::open(artifact)?;
+    let generated = Decoded::new(&coordinates, &latents);
     let (training, held_out) = (parts.training(&zoo), parts.held_out(&zoo));
-    let generated = Matrix::new(&generated, zoo.layout().len());
     let comparison = Comparison::new(&Subject {
         training: &training,
         held_out: &held_out,
@@ -455,16 +457,18 @@ impl Asked {
     }
 }
 
-fn generate(model: &Model, options: &ReportOptions, condition: Option<&[f32]>) -> Result<Vec<f32>> {
-    let mut networks = vec![0f32; options.count * model.metadata().layout.len()];
+/// Latents of the networks that are reported on, [count, latent].
+fn latents(model: &Model, options: &ReportOptions, condition: Option<&[f32]>) -> Result<Vec<f32>> {
+    let model = model.latents()?;
+    let mut latents = vec![0f32; options.count * model.latent()];
     let options = SampleOptions {
         seed: options.seed,
         count: options.count,
         condition,
         ..Default::default()
     };
-    Sampler::new(model, &Default::default())?.sample(options, &mut networks[..])?;
-    Ok(networks)
+    Sampler::new(&model, &Default::default())?.sample(options, &mut latents[..])?;
+    Ok(latents)
 }
 
 fn file_name(path: &Path) -> String {

@@ -7,6 +7,7 @@ use dwf_trainer::{
     components::Precision,
     coordinates::{self, Coordinates, Transformed},
     error::Result,
+    isometry::Isometry,
     latent::{self, Basis, BasisChoice, Fit},
     pca::{Split, Wanted},
     rows::{Matrix, Rows},
@@ -343,6 +344,53 @@ fn running_variances_go_by_their_logarithms() {
             for tensor in &variances {
                 assert!(network[tensor.range()].iter().all(|v| *v > 0.0));
             }
+        }
+    }
+}
+
+/// Latents alone tell how far networks are from each other and from zero, also where the basis gives
+/// logarithms.
+#[test]
+fn places_lie_as_the_networks_do() {
+    let network = common::exported("resnet20");
+    let layout = coordinates::layout(&network);
+    let size = layout.len();
+    let zoo: Vec<f32> = (0..8)
+        .flat_map(|seed| common::plausible_weights(&layout, seed))
+        .collect();
+    let rows = Transformed {
+        rows: &Matrix::new(&zoo, size),
+        layout: &layout,
+    };
+    for choice in [BasisChoice::Diagonal, linear(Wanted::Count(6))] {
+        let Fit {
+            basis, training, ..
+        } = fit(&rows, 1, choice).unwrap();
+        let coordinates = Coordinates {
+            basis,
+            layout: layout.clone(),
+        };
+        let isometry = Isometry::new(&coordinates).unwrap();
+        let lengths = |rows: &[f32]| -> Vec<f64> {
+            let rows: Vec<&[f32]> = rows.chunks_exact(rows.len() / 7).collect();
+            let zero = vec![0.0; rows[0].len()];
+            let distance = |a: &[f32], b: &[f32]| {
+                let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2));
+                squares.sum::<f64>().sqrt()
+            };
+            let from = |i: usize| {
+                let others = rows[..i].iter().copied().chain([&zero[..]]);
+                others.map(|other| distance(rows[i], other)).collect()
+            };
+            (0..7).flat_map(|i| -> Vec<f64> { from(i) }).collect()
+        };
+        let (places, networks) = (isometry.place(&training), coordinates.decode(&training));
+        for (found, expected) in lengths(&places).iter().zip(lengths(&networks)) {
+            // f32 rounding of each weight, which averages out.
+            assert!(
+                (found / expected - 1.0).abs() < 1e-5,
+                "{found} and {expected}"
+            );
         }
     }
 }
