@@ -1,4 +1,4 @@
-//! A large basis is mapped, not read.
+//! A large basis is mapped, not read. The one test of this file: it reads its process's memory.
 
 mod common;
 
@@ -46,28 +46,6 @@ fn opening_a_basis_of_4_gb_reads_almost_none_of_it() {
     let workspace = roomy.info().workspace_bytes;
     assert!(workspace < 64 << 20, "{workspace}");
     assert_eq!(copied("net.safetensors"), 0);
-}
-
-/// However many threads there are and however large the network is.
-#[test]
-fn the_workspace_of_many_threads_is_bounded() {
-    let folder = tempfile::tempdir().unwrap();
-    let reference = Fixture::reference();
-    for weights in [26_506, 10_000_000] {
-        let path = write_stretched(&reference, folder.path(), weights);
-        let model = Model::open(&path, &ModelOptions::default()).unwrap();
-        for threads in [1, 64, 128, 256] {
-            let options = SamplerOptions {
-                threads,
-                ..Default::default()
-            };
-            let workspace = Sampler::new(&model, &options)
-                .unwrap()
-                .info()
-                .workspace_bytes;
-            assert!(workspace < 64 << 20, "{weights}, {threads}: {workspace}");
-        }
-    }
 }
 
 /// Kilobytes of a mapped file that have become this process's own, instead of the page cache's,

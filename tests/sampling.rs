@@ -767,3 +767,25 @@ fn the_noise_is_where_trajectories_start() {
         }
     }
 }
+
+/// However many threads there are and however large the network is.
+#[test]
+fn the_workspace_of_many_threads_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let reference = Fixture::reference();
+    for weights in [26_506, 10_000_000] {
+        let path = common::stretched::write_stretched(&reference, folder.path(), weights);
+        let model = Model::open(&path, &ModelOptions::default()).unwrap();
+        for threads in [1, 64, 128, 256] {
+            let options = SamplerOptions {
+                threads,
+                ..Default::default()
+            };
+            let workspace = Sampler::new(&model, &options)
+                .unwrap()
+                .info()
+                .workspace_bytes;
+            assert!(workspace < 64 << 20, "{weights}, {threads}: {workspace}");
+        }
+    }
+}
