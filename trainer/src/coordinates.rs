@@ -115,13 +115,12 @@ impl Coordinates {
         networks.read_rows(&networks.all(), 0, &mut weights);
         weights
     }
+}
 
-    /// The stretches of the weights that the basis gives logarithms of.
-    pub fn logarithms(&self) -> impl Iterator<Item = Range<usize>> {
-        let stretches = self.layout.stretches(0..self.layout.len());
-        stretches
-            .filter_map(|(columns, transform)| (transform == Transform::Log).then_some(columns))
-    }
+/// The stretches of these weights that a basis gives logarithms of.
+pub fn logarithms(layout: &Layout, columns: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let stretches = layout.stretches(columns);
+    stretches.filter_map(|(columns, transform)| (transform == Transform::Log).then_some(columns))
 }
 
 /// The networks of latents [count, latent], decoded where they are read.
@@ -159,12 +158,10 @@ impl Rows for Decoded<'_> {
         let latents: Vec<f32> = rows.iter().flat_map(latent).copied().collect();
         let width = to.len() / rows.len().max(1);
         basis.decode_columns(&latents, from..from + width, to);
-        for (columns, transform) in layout.stretches(from..from + width) {
-            if transform == Transform::Log {
-                for row in to.chunks_exact_mut(width) {
-                    let logs = &mut row[columns.start - from..columns.end - from];
-                    logs.iter_mut().for_each(|w| *w = w.exp());
-                }
+        for columns in logarithms(layout, from..from + width) {
+            for row in to.chunks_exact_mut(width) {
+                let logs = &mut row[columns.start - from..columns.end - from];
+                logs.iter_mut().for_each(|w| *w = w.exp());
             }
         }
     }
@@ -179,11 +176,9 @@ fn dtype(view: &View) -> DType {
 
 /// Weights from element `start` on as the basis gives them.
 fn transform(layout: &Layout, start: usize, weights: &mut [f32]) {
-    for (columns, transform) in layout.stretches(start..start + weights.len()) {
-        if transform == Transform::Log {
-            let logs = &mut weights[columns.start - start..columns.end - start];
-            logs.iter_mut().for_each(|w| *w = w.max(LEAST).ln());
-        }
+    for columns in logarithms(layout, start..start + weights.len()) {
+        let logs = &mut weights[columns.start - start..columns.end - start];
+        logs.iter_mut().for_each(|w| *w = w.max(LEAST).ln());
     }
 }
 

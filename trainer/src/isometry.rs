@@ -8,7 +8,7 @@
 use faer::{Mat, Side};
 
 use crate::{
-    coordinates::{Coordinates, Decoded},
+    coordinates::{Coordinates, Decoded, logarithms},
     error::{Error, Result, Status},
     gram::gram,
     latent::Basis,
@@ -65,7 +65,9 @@ impl<'a> Isometry<'a> {
                 let latents = latents.chunks_exact(self.coordinates.latent()).enumerate();
                 let place = |(i, latent): (usize, &[f32])| {
                     let mut place = linear.place(latent);
-                    for columns in self.coordinates.logarithms() {
+                    for columns in
+                        logarithms(&self.coordinates.layout, 0..self.coordinates.layout.len())
+                    {
                         let mut weights = vec![0.0; columns.len()];
                         networks.read(i, columns.start, &mut weights);
                         place.extend(weights);
@@ -129,12 +131,8 @@ impl Rows for Kept<'_> {
 
     fn read(&self, row: usize, from: usize, to: &mut [f32]) {
         self.rows.read(row, from, to);
-        let end = from + to.len();
-        for columns in self.coordinates.logarithms() {
-            let (start, end) = (columns.start.max(from), columns.end.min(end));
-            if start < end {
-                to[start - from..end - from].fill(0.0);
-            }
+        for columns in logarithms(&self.coordinates.layout, from..from + to.len()) {
+            to[columns.start - from..columns.end - from].fill(0.0);
         }
     }
 }
