@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # What `dwf zoo` and `dwf train` are asked, and whether all seeds train on the first one's zoo.
 TASKS = {
     "iris": ("iris", "", False),
-    "mlp": ("digits --network mlp", "--basis linear --width 1024 --steps 12000", False),
+    "mlp": ("digits --network mlp", "--basis linear --width 512", False),
     "cartpole": ("cartpole", "", False),
-    "resnet": ("digits --network resnet", "--basis linear", True),
-    "vit": ("digits --network vit", "--basis linear", True),
+    "resnet": ("digits --network resnet", "--basis linear --width 512", True),
+    "vit": ("digits --network vit", "--basis linear --width 512", True),
 }
 
 

@@ -187,6 +187,17 @@ impl Dataset {
             .filter(|(predicted, class)| predicted == *class);
         right.count() as f64 / self.count() as f64
     }
+
+    /// Mean cross-entropy of the softmax of `logits` ([rows, classes]) with the classes, in nats.
+    pub fn cross_entropy(&self, logits: &[f32]) -> f64 {
+        let rows = logits.chunks_exact((logits.len() / self.count()).max(1));
+        let losses = rows.zip(&self.classes).map(|(row, class)| {
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f32 = row.iter().map(|logit| (logit - largest).exp()).sum();
+            f64::from(sum.ln() + largest - row[*class])
+        });
+        losses.sum::<f64>() / self.count() as f64
+    }
 }
 
 /// The class with the largest logit of every row.
@@ -200,4 +211,20 @@ fn argmax(values: &[f32]) -> usize {
     (0..values.len())
         .max_by(|a, b| values[*a].total_cmp(&values[*b]))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cross_entropy_is_that_of_the_softmax() {
+        let data = Dataset::parse("x,class\n0,0\n0,1\n").unwrap();
+        // Shares of 1/4 and 3/4, and of 1/2 each, of logits too large for their exponentials.
+        let three = 3f32.ln();
+        let found = data.cross_entropy(&[0.0, three, 1000.0, 1000.0]);
+        let expected = 0.5 * (4f64.ln() + 2f64.ln());
+        // f32 rounding of logits of a thousand.
+        assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
+    }
 }

@@ -87,14 +87,14 @@ pub struct Quality {
 impl Quality {
     /// Shortfalls up to this are none, and those that differ by less are the same: 64 samples tell
     /// no more.
-    const SHORTFALL_STEP: f64 = 0.002;
+    const SHORTFALL_STEP: f64 = 0.001;
     /// The part of the zoo's spread that samples must keep and may reach, and the near copies they
     /// may contain.
-    const STD_RATIO: std::ops::RangeInclusive<f64> = 0.75..=1.15;
+    const STD_RATIO: std::ops::RangeInclusive<f64> = 0.6..=1.15;
     const MOST_NEAR_COPIES: f64 = 0.05;
 
     /// Whether these samples are better: first by what they lack in spread or have too many near
-    /// copies, then by what their shortfall exceeds 0.2 % by, in steps of as much, then by the share
+    /// copies, then by what their shortfall exceeds 0.1 % by, in steps of as much, then by the share
     /// of novel and good ones.
     pub fn better(&self, other: &Self) -> bool {
         self.rank() < other.rank()

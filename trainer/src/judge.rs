@@ -1,6 +1,6 @@
-//! How good samples of a flow are while it is being trained: spread, newness, and the task. As the
-//! report does, but on validation data, and of weights only what the task needs: distances come
-//! from the latents.
+//! How good latents are while a flow is being made: spread, newness, and the task. As the report
+//! does, but on validation data, and of weights only what the task needs: distances come from the
+//! latents.
 
 use crate::{
     coordinates::{Coordinates, Decoded},
@@ -22,11 +22,13 @@ pub struct Judge<'a> {
     yardstick: Yardstick,
     /// With the zoo's own mean.
     metric: Option<(&'a Metric, f64)>,
+    /// What single networks are preferred by.
+    selection: Option<&'a Metric>,
 }
 
 impl<'a> Judge<'a> {
     /// Samples are measured against the zoo and, if there is a metric, against what the zoo's
-    /// networks score.
+    /// networks score. Which of them are preferred, `selection` says, or else the metric.
     ///
     /// Errors: those of the metric.
     pub fn new(
@@ -34,6 +36,7 @@ impl<'a> Judge<'a> {
         coordinates: &'a Coordinates,
         isometry: &'a Isometry<'a>,
         metric: Option<&'a Metric>,
+        selection: Option<&'a Metric>,
     ) -> Result<Self> {
         let networks = Decoded::new(coordinates, &zoo.values);
         let own = metric
@@ -52,12 +55,24 @@ impl<'a> Judge<'a> {
             coordinates,
             isometry,
             metric: own,
+            selection: selection.or(metric),
         })
     }
 
     /// Whether there is a metric.
     pub fn has_score(&self) -> bool {
         self.metric.is_some()
+    }
+
+    /// What each of latents, [count, size] row-major, lacks: the less, the better.
+    ///
+    /// Errors: those of the metric.
+    pub fn losses(&self, latents: &[f32]) -> Result<Vec<f64>> {
+        let Some(metric) = self.selection else {
+            return Ok(vec![0.0; latents.len() / self.zoo.size]);
+        };
+        let outcomes = metric.judge(&Decoded::new(self.coordinates, latents))?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.loss).collect())
     }
 
     /// Of latents, [count, size] row-major.

@@ -1,5 +1,5 @@
-//! How networks of a zoo are mixed to make what a flow learns, and how far they may be: as far as
-//! mixtures work as well as the zoo does.
+//! How networks of a zoo are mixed to make what a flow learns, how far they may be, as far as
+//! mixtures work as well as the zoo does, and which mixtures those are.
 
 use std::fmt;
 
@@ -8,6 +8,9 @@ use serde::Serialize;
 use crate::{
     error::Result, flow::Quality, judge::Judge, path::Latents, progress::Progress, random::Random,
 };
+
+/// Networks, the first one's first, and their weights.
+pub type Mixture = Vec<(usize, f32)>;
 
 /// The mixtures r (cos(a) p + sin(a) q) that [`crate::path`] describes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -23,7 +26,7 @@ pub struct Mixing {
 
 /// Candidates. At less than some 21 degrees mixtures count as near copies: they are three times
 /// nearer to their first network than to any other.
-const CANDIDATES: [Mixing; 15] = [
+const CANDIDATES: [Mixing; 14] = [
     Mixing::of(2, [21.0, 24.0], 1.0),
     Mixing::of(2, [21.0, 30.0], 1.0),
     Mixing::of(2, [21.0, 37.0], 1.0),
@@ -32,7 +35,6 @@ const CANDIDATES: [Mixing; 15] = [
     Mixing::of(2, [30.0, 45.0], 0.9),
     Mixing::of(2, [30.0, 45.0], 0.8),
     Mixing::of(3, [25.0, 54.0], 1.0),
-    Mixing::of(3, [25.0, 54.0], 0.9),
     Mixing::of(3, [35.0, 54.0], 0.8),
     Mixing::of(5, [30.0, 63.0], 1.0),
     Mixing::of(5, [45.0, 63.0], 0.9),
@@ -40,8 +42,26 @@ const CANDIDATES: [Mixing; 15] = [
     Mixing::of(10, [45.0, 72.0], 0.9),
     Mixing::of(10, [45.0, 72.0], 1.0),
 ];
+/// What the flow of an artifact learned, in its provenance: how networks were mixed, and how many
+/// mixtures were selected.
+pub mod key {
+    /// A [`Mixing`](super::Mixing), in words.
+    pub const MIXING: &str = "mixing";
+    /// A number, or [`ANY`].
+    pub const SELECTED: &str = "mixing.selected";
+    /// All mixtures.
+    pub const ANY: &str = "any";
+}
+
+/// Mixtures that a candidate is measured by, and that are selected at a time.
 const NETWORKS: usize = 64;
+/// Of so many mixtures one is selected.
+const DRAWS: usize = 3;
+/// Selections that a flow learns from: a thousand mixtures, some ten times as many as it will be
+/// asked for.
+const SELECTIONS: usize = 16;
 const STREAM: u64 = 6;
+const SELECTION_STREAM: u64 = 8;
 
 impl Mixing {
     /// Two networks, from the least angle that makes no near copies to half way.
@@ -55,14 +75,9 @@ impl Mixing {
         }
     }
 
-    /// The networks of a mixture, the first one's first, and their weights. They are of one class,
-    /// if there are `classes`; one that is alone in its class stays as it is.
-    pub fn draw(
-        &self,
-        count: usize,
-        classes: Option<&[usize]>,
-        random: &mut Random,
-    ) -> Vec<(usize, f32)> {
+    /// A mixture. Its networks are of one class, if there are `classes`; one that is alone in its
+    /// class stays as it is.
+    pub fn draw(&self, count: usize, classes: Option<&[usize]>, random: &mut Random) -> Mixture {
         let first = random.index(count);
         let alike = |i: &usize| classes.is_none_or(|classes| classes[*i] == classes[first]);
         let mut others: Vec<usize> = (0..count).filter(|i| *i != first && alike(i)).collect();
@@ -96,9 +111,9 @@ impl fmt::Display for Mixing {
     }
 }
 
-/// The candidate whose mixtures are best on validation data, as [`Quality::better`] judges: those
-/// that work as well as the zoo to 0.2 %, are no near copies, and of these the newest. Pairs where
-/// nothing can be measured.
+/// The candidate whose selected mixtures are best on validation data, as [`Quality::better`] judges:
+/// those that work as well as the zoo to 0.1 %, are no near copies, and of these the newest. Pairs
+/// where nothing can be measured.
 ///
 /// Errors: those of the judge.
 pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing> {
@@ -109,7 +124,8 @@ pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing>
     let progress = Progress::new("mixing", CANDIDATES.len());
     for mixing in CANDIDATES {
         let mut random = Random::new(seed, STREAM);
-        let quality = judge.measure(&latents.mixtures(NETWORKS, mixing, &mut random))?;
+        let mixtures = working(latents, mixing, judge, &mut random)?;
+        let quality = judge.measure(&latents.mix(&mixtures))?;
         if best.is_none_or(|(_, best)| quality.better(&best)) {
             best = Some((mixing, quality));
         }
@@ -117,6 +133,50 @@ pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing>
     }
     progress.finish();
     Ok(best.map_or(Mixing::PAIRS, |(mixing, _)| mixing))
+}
+
+/// The mixtures for a flow to learn: of every three the one that works best, on training rows where
+/// the zoo has them. `None` where nothing can be measured, and of networks that differ by a
+/// condition: what works best would be the condition's.
+///
+/// Errors: those of the judge.
+pub fn select(
+    latents: &Latents,
+    mixing: Mixing,
+    judge: &Judge<'_>,
+    seed: u64,
+) -> Result<Option<Vec<Mixture>>> {
+    if !judge.has_score() || latents.conditions.is_some() {
+        return Ok(None);
+    }
+    let mut random = Random::new(seed, SELECTION_STREAM);
+    let mut selected = Vec::with_capacity(SELECTIONS * NETWORKS);
+    let progress = Progress::new("selection", SELECTIONS);
+    for _ in 0..SELECTIONS {
+        selected.extend(working(latents, mixing, judge, &mut random)?);
+        progress.step(String::new);
+    }
+    progress.finish();
+    Ok(Some(selected))
+}
+
+/// [`NETWORKS`] mixtures: those of [`DRAWS`] times as many that lack the least, or any of networks
+/// that differ by a condition.
+fn working(
+    latents: &Latents,
+    mixing: Mixing,
+    judge: &Judge<'_>,
+    random: &mut Random,
+) -> Result<Vec<Mixture>> {
+    if latents.conditions.is_some() {
+        return Ok(latents.mixtures(NETWORKS, mixing, random));
+    }
+    let mixtures = latents.mixtures(DRAWS * NETWORKS, mixing, random);
+    let losses = judge.losses(&latents.mix(&mixtures))?;
+    let mut ranked: Vec<(Mixture, f64)> = mixtures.into_iter().zip(losses).collect();
+    ranked.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    ranked.truncate(NETWORKS);
+    Ok(ranked.into_iter().map(|(mixture, _)| mixture).collect())
 }
 
 #[cfg(test)]

@@ -12,7 +12,13 @@ use dwf::metadata::Source;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{assignment, condition::Conditions, mixing::Mixing, random::Random, velocity::Points};
+use crate::{
+    assignment,
+    condition::Conditions,
+    mixing::{Mixing, Mixture},
+    random::Random,
+    velocity::Points,
+};
 
 /// Numbers in rows that are worth a thread.
 const ROW_NUMBERS: usize = 1 << 15;
@@ -86,6 +92,11 @@ impl Latents {
     pub fn condition_size(&self) -> usize {
         self.conditions.as_ref().map_or(0, Conditions::size)
     }
+
+    /// Every network's class, if conditions are classes.
+    fn classes(&self) -> Option<Vec<usize>> {
+        self.conditions.as_ref().and_then(Conditions::classes)
+    }
 }
 
 /// Both ends of trajectories, for a flow that is to follow them in straight lines.
@@ -104,6 +115,8 @@ pub struct Pairs {
 pub enum Target<'a> {
     /// Mixtures of a zoo's networks; at least two of them.
     Zoo(&'a Latents),
+    /// Some mixtures of a zoo's networks.
+    Selection(&'a Latents, &'a [Mixture]),
     /// Trajectories of another flow over as many latents.
     Pairs(&'a Pairs),
 }
@@ -147,10 +160,14 @@ impl Batch {
             ends,
             conditions,
         } = match target {
-            Target::Zoo(latents) => mixtures(latents, options, random),
+            Target::Zoo(latents) => any(latents, options, random),
+            Target::Selection(latents, selection) => {
+                let draw = |random: &mut Random| selection[random.index(selection.len())].clone();
+                mixtures(latents, options, draw, random)
+            }
             Target::Pairs(pairs) => pairs.draw(size, options.batch, random),
         };
-        if options.coupling == Coupling::Ot && matches!(target, Target::Zoo(_)) {
+        if options.coupling == Coupling::Ot && !matches!(target, Target::Pairs(_)) {
             noise = couple(&noise, &ends, size);
         }
         let t = (0..options.batch)
@@ -194,14 +211,14 @@ impl Batch {
 
 impl Latents {
     /// `count` mixtures.
-    pub fn mixtures(&self, count: usize, mixing: Mixing, random: &mut Random) -> Vec<f32> {
-        let classes = self.conditions.as_ref().and_then(Conditions::classes);
+    pub fn mixtures(&self, count: usize, mixing: Mixing, random: &mut Random) -> Vec<Mixture> {
+        let classes = self.classes();
         let one = |_| mixing.draw(self.count(), classes.as_deref(), random);
-        self.mix(&(0..count).map(one).collect::<Vec<_>>())
+        (0..count).map(one).collect()
     }
 
-    /// Sums of some networks' latents, each with its weight.
-    fn mix(&self, sums: &[Vec<(usize, f32)>]) -> Vec<f32> {
+    /// The latents of mixtures, [count, size] row-major.
+    pub fn mix(&self, sums: &[Mixture]) -> Vec<f32> {
         let mut values = vec![0.0; sums.len() * self.size];
         let rows = values.par_chunks_exact_mut(self.size).zip(sums);
         let rows = rows.with_min_len(ROW_NUMBERS.div_ceil(self.size));
@@ -225,16 +242,27 @@ struct Ends {
     conditions: Vec<f32>,
 }
 
-fn mixtures(latents: &Latents, options: &PathOptions, random: &mut Random) -> Ends {
-    let classes = latents.conditions.as_ref().and_then(Conditions::classes);
+/// A batch of any mixtures.
+fn any(latents: &Latents, options: &PathOptions, random: &mut Random) -> Ends {
+    let classes = latents.classes();
+    let count = latents.count();
+    let draw = |random: &mut Random| options.mixing.draw(count, classes.as_deref(), random);
+    mixtures(latents, options, draw, random)
+}
+
+/// A batch of mixtures as `draw` draws them.
+fn mixtures(
+    latents: &Latents,
+    options: &PathOptions,
+    draw: impl Fn(&mut Random) -> Mixture,
+    random: &mut Random,
+) -> Ends {
+    let classes = latents.classes();
     let means = latents.conditions.as_ref().map(Conditions::mean);
     let mut sums = Vec::with_capacity(options.batch);
     let mut conditions = Vec::new();
     for _ in 0..options.batch {
-        let parts = options
-            .mixing
-            .draw(latents.count(), classes.as_deref(), random);
-        sums.push(parts);
+        sums.push(draw(random));
         let parts = &sums[sums.len() - 1];
         let Some((known, means)) = latents.conditions.as_ref().zip(means.as_ref()) else {
             continue;
@@ -369,7 +397,7 @@ mod tests {
             },
             condition_dropout: 0.0,
         };
-        let drawn = mixtures(&latents, &options, &mut Random::new(4, 0));
+        let drawn = any(&latents, &options, &mut Random::new(4, 0));
         for (end, condition) in drawn.ends.iter().zip(&drawn.conditions) {
             // A few roundings of numbers of size one.
             assert!((end + mean - condition).abs() < 1e-5, "{end} {condition}");
@@ -399,7 +427,7 @@ mod tests {
         };
         let Ends {
             ends, conditions, ..
-        } = mixtures(&latents, &options, &mut Random::new(3, 0));
+        } = any(&latents, &options, &mut Random::new(3, 0));
         let mut dropped = 0;
         for (end, condition) in ends.chunks_exact(2).zip(conditions.chunks_exact(2)) {
             assert!((end[0] == 0.0) != (end[1] == 0.0));
@@ -410,5 +438,37 @@ mod tests {
         }
         // A quarter of 200, give or take four standard deviations.
         assert!((26..=74).contains(&dropped), "{dropped}");
+    }
+
+    #[test]
+    fn only_selected_mixtures_are_learned() {
+        let latents = Latents {
+            size: 2,
+            values: vec![1., 0., 0., 1., 4., 4.],
+            conditions: None,
+        };
+        let selection = [vec![(0, 0.5), (1, 0.5)], vec![(1, 2.0)]];
+        let options = PathOptions {
+            batch: 100,
+            time: TimeDistribution::Uniform,
+            coupling: Coupling::Independent,
+            source: Source::STANDARD,
+            mixing: Mixing::PAIRS,
+            condition_dropout: 0.0,
+        };
+        let target = Target::Selection(&latents, &selection);
+        let batch = Batch::draw(target, 2, &options, &mut Random::new(5, 0));
+        let rows = batch.points.x.chunks_exact(2).zip(&batch.points.t);
+        let rows = rows.zip(batch.velocity.chunks_exact(2));
+        let mut first = 0;
+        for ((x, t), velocity) in rows {
+            let end = [0, 1].map(|i| x[i] + (1.0 - t) * velocity[i]);
+            // f32 rounding of numbers of size four.
+            let is = |place: [f32; 2]| (0..2).all(|i| (end[i] - place[i]).abs() < 1e-5);
+            first += usize::from(is([0.5, 0.5]));
+            assert!(is([0.5, 0.5]) || is([0.0, 2.0]), "{end:?}");
+        }
+        // Half of them, give or take four standard deviations.
+        assert!((30..=70).contains(&first), "{first}");
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     export::{self, WHOLE},
     files::{self, Staging},
     flow::HeldOutLoss,
+    mixing,
     obedience::Obedience,
     rows::Rows,
     train::{self, Parts},
@@ -364,12 +365,7 @@ fn notes(
 ) -> Vec<String> {
     let mut notes = vec![copying_note(found)];
     notes.extend(recalibration_note(found, metric));
-    if let Some(mixing) = model.metadata().provenance.get("mixing") {
-        notes.push(format!(
-            "The flow learned mixtures of the zoo's networks: {mixing}. At 45 degrees one is half way \
-             between two, near 20 its samples would be near copies."
-        ));
-    }
+    notes.extend(mixing_note(model));
     if model.metadata().basis == BasisKind::Linear && model.latent() + 1 >= training {
         notes.push(format!(
             "The basis has {} components, all that {training} training networks can have: every \
@@ -385,6 +381,23 @@ fn notes(
             .into(),
     );
     notes
+}
+
+/// What the flow learned.
+fn mixing_note(model: &Model) -> Option<String> {
+    let provenance = &model.metadata().provenance;
+    let mixing = provenance.get(mixing::key::MIXING)?;
+    let selected = match provenance.get(mixing::key::SELECTED).map(String::as_str) {
+        None | Some(mixing::key::ANY) => String::new(),
+        Some(count) => format!(
+            ", {count} of them, of every three at random the one that lacked the least on training \
+             rows or validation episodes"
+        ),
+    };
+    Some(format!(
+        "The flow learned mixtures of the zoo's networks: {mixing}{selected}. At 45 degrees one is \
+         half way between two, near 20 its samples would be near copies."
+    ))
 }
 
 fn check_zoo(found: &Layout, expected: &Layout, folder: &Path) -> Result<()> {

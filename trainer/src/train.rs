@@ -32,7 +32,7 @@ use crate::{
     judge::Judge,
     latent::{self, Basis, BasisChoice, Fit},
     memory,
-    mixing::{self, Mixing},
+    mixing::{self, Mixing, Mixture},
     obedience::Obedience,
     path::{Coupling, Latents, PathOptions, Target, TimeDistribution},
     pca::{Split, Wanted},
@@ -187,6 +187,8 @@ struct Inputs {
     /// What tells the zoo's files from others.
     fingerprint: Fingerprint,
     conditions: Option<Conditions>,
+    /// To select single networks by.
+    selection: Option<Metric>,
     /// To choose by.
     validation: Option<Metric>,
     /// To report on.
@@ -205,6 +207,7 @@ impl Inputs {
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
             validation: Metric::find(folder, &zoo.network, Purpose::Validation, None)?,
+            selection: Metric::find(folder, &zoo.network, Purpose::Selection, None)?,
             zoo,
         };
         check(&inputs, options)?;
@@ -238,15 +241,15 @@ fn learn(
         &latents.coordinates,
         &isometry,
         inputs.validation.as_ref(),
+        inputs.selection.as_ref(),
     )?;
     let mut options = options.clone();
-    options.flow.path.mixing = match options.mixing {
-        Some(mixing) => mixing,
-        None => mixing::choose(&latents.training, &judge, options.flow.seed)?,
-    };
+    let (mixing, selection) = mix(&latents.training, &judge, &options)?;
+    options.flow.path.mixing = mixing;
     let trainer = Trainer {
         latents: &latents,
         isometry: &isometry,
+        selection: selection.as_deref(),
         judge: &judge,
         options: &options,
         work,
@@ -256,7 +259,7 @@ fn learn(
             source: options.flow.path.source,
             condition: inputs.conditions.as_ref().map(Conditions::describe),
             solver: solver::unmeasured(),
-            provenance: provenance(inputs, &parts, &options, &latents),
+            provenance: provenance(inputs, &parts, &options, &latents, selection.as_deref()),
             quality: BTreeMap::new(),
         },
     };
@@ -272,6 +275,20 @@ fn learn(
         &about,
     )?;
     Ok(about.quality)
+}
+
+/// What is mixed as asked, or else as is best, of which then the best are selected.
+fn mix(
+    latents: &Latents,
+    judge: &Judge<'_>,
+    options: &TrainOptions,
+) -> Result<(Mixing, Option<Vec<Mixture>>)> {
+    if let Some(mixing) = options.mixing {
+        return Ok((mixing, None));
+    }
+    let seed = options.flow.seed;
+    let mixing = mixing::choose(latents, judge, seed)?;
+    Ok((mixing, mixing::select(latents, mixing, judge, seed)?))
 }
 
 fn write_aligned(zoo: &Zoo, path: &Path) -> Result<()> {
@@ -386,6 +403,8 @@ fn encode(
 struct Trainer<'a> {
     latents: &'a Encoded,
     isometry: &'a Isometry<'a>,
+    /// The mixtures to learn, if not any.
+    selection: Option<&'a [Mixture]>,
     judge: &'a Judge<'a>,
     options: &'a TrainOptions,
     work: &'a Work,
@@ -409,11 +428,15 @@ impl Trainer<'_> {
         let shape = shape(training, self.options);
         let mut options = self.options.flow;
         let untrained = Velocity::untrained(shape, options.seed);
+        let target = match self.selection {
+            Some(selection) => Target::Selection(training, selection),
+            None => Target::Zoo(training),
+        };
         let Flow {
             mut velocity,
             step,
             held_out,
-        } = self.train("flow", Target::Zoo(training), &untrained, &options)?;
+        } = self.train("flow", target, &untrained, &options)?;
         let mut choice = self.choose(&velocity)?;
         let mut figures = figures.clone();
         figures.push((key::KEPT_STEP, step as f64));
@@ -496,6 +519,10 @@ impl Trainer<'_> {
         for latents in [training, held_out] {
             let rows = latents.conditions.as_ref().map(|known| &known.rows[..]);
             digest.update(bytemuck::cast_slice(rows.unwrap_or_default()));
+        }
+        for (network, weight) in self.selection.into_iter().flatten().flatten() {
+            digest.update(network.to_le_bytes());
+            digest.update(weight.to_le_bytes());
         }
         let version = env!("CARGO_PKG_VERSION");
         self.work.part(
@@ -822,6 +849,7 @@ fn provenance(
     parts: &Parts,
     options: &TrainOptions,
     latents: &Encoded,
+    selection: Option<&[Mixture]>,
 ) -> BTreeMap<String, String> {
     let flow = &options.flow;
     let shape = shape(&latents.training, options);
@@ -848,7 +876,13 @@ fn provenance(
         ("velocity", json(json!(shape.variant))),
         ("width", shape.width.to_string()),
         ("batch", flow.path.batch.to_string()),
-        ("mixing", flow.path.mixing.to_string()),
+        (mixing::key::MIXING, flow.path.mixing.to_string()),
+        (
+            mixing::key::SELECTED,
+            selection.map_or(mixing::key::ANY.into(), |mixtures| {
+                mixtures.len().to_string()
+            }),
+        ),
         ("time", json(json!(flow.path.time))),
         ("coupling", json(json!(flow.path.coupling))),
         ("rate", flow.step.rate.to_string()),

@@ -99,6 +99,7 @@ fn from_a_zoo_to_generated_networks() {
     assert!(metadata.solver.relative_error.unwrap() < 1e-3);
     assert_eq!(metadata.provenance["zoo"], "zoo");
     assert_eq!(metadata.provenance["networks"], "30");
+    assert_eq!(metadata.provenance["mixing.selected"], "1024");
 
     succeeds(at, "generate out/iris.onnx -n 40 -o new --seed 5");
     let generated = Zoo::read(&at.join("new")).unwrap();

@@ -130,6 +130,7 @@ fn a_conditioned_zoo_is_learned_and_its_obedience_reported() {
     let page = fs::read_to_string(at.join("page.html")).unwrap();
     assert!(page.contains("Obedience") && page.contains("asked, read as"));
     let model = Model::open(at.join("halves.onnx"), &Default::default()).unwrap();
+    assert_eq!(model.metadata().provenance["mixing.selected"], "any");
     assert!(model.metadata().quality["condition.class.obeyed.generated"] > 0.85);
 }
 

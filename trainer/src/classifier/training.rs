@@ -24,6 +24,10 @@ pub struct Recipe {
     pub weight_decay: f32,
     /// Standard deviation of Gaussian noise on the inputs.
     pub input_noise: f32,
+    /// Standard deviation of Gaussian noise on the weights of every matrix, in their root mean
+    /// square, drawn anew for every step (Murray and Edwards, IEEE Transactions on Neural Networks
+    /// 5, 1994). Networks then work in a whole neighbourhood, and so do mixtures of them.
+    pub weight_noise: f32,
     /// Probability mass of the target that is spread over all classes.
     pub label_smoothing: f32,
 }
@@ -35,6 +39,7 @@ impl Classifier {
         let mut adamw = AdamW::new(self.parameters);
         let mut gradient = vec![0.0; weights.len()];
         let mut unused_average = vec![0.0; self.parameters];
+        let mut noisy = Vec::new();
         let mut order: Vec<usize> = (0..data.classes.len()).collect();
         let steps = recipe.epochs * order.len().div_ceil(recipe.batch);
         let mut step = 0;
@@ -45,8 +50,11 @@ impl Classifier {
                 let samples = samples(data, rows, recipe.input_noise, random);
                 let classes: Vec<usize> = rows.iter().map(|row| data.classes[*row]).collect();
                 gradient.fill(0.0);
+                noisy.clear();
+                noisy.extend_from_slice(weights);
+                self.scatter(&mut noisy, recipe.weight_noise, random);
                 self.loss_gradient(
-                    weights,
+                    &noisy,
                     &samples,
                     &classes,
                     recipe.label_smoothing,
@@ -66,6 +74,24 @@ impl Classifier {
                     },
                 );
             }
+        }
+    }
+
+    /// Adds noise to every matrix, relative to the root mean square of its weights.
+    fn scatter(&self, weights: &mut [f32], noise: f32, random: &mut Random) {
+        if noise == 0.0 {
+            return;
+        }
+        let mut normals = Vec::new();
+        let matrices = self.layout.tensors().iter().filter(|t| t.shape.len() > 1);
+        for matrix in matrices {
+            let weights = &mut weights[matrix.range()];
+            let square = weights.iter().map(|w| w * w).sum::<f32>() / weights.len() as f32;
+            normals.resize(weights.len(), 0.0);
+            random.fill_normal(&mut normals);
+            let scale = noise * square.sqrt();
+            let pairs = weights.iter_mut().zip(&normals);
+            pairs.for_each(|(weight, normal)| *weight += scale * normal);
         }
     }
 

@@ -125,10 +125,10 @@ struct Training {
     #[arg(long, default_value_t = 1.0)]
     clip: f32,
     /// How far two networks are mixed before they are learned: MIN..MAX in degrees, at 45 half way,
-    /// 0..0 not at all. Default: of 15 ways to mix 2 to 10 networks the one whose mixtures are novel
-    /// and good most often on validation data, among those that score as well as the zoo to 0.2 %,
-    /// or come nearest to that; 20..45 without such data. Under 20 degrees samples become near
-    /// copies
+    /// 0..0 not at all. Default: of 14 ways to mix 2 to 10 networks the one whose mixtures are novel
+    /// and good most often on validation data, among those that score as well as the zoo to 0.1 %,
+    /// or come nearest to that, and of every three such mixtures the one that does best on training
+    /// data; 20..45, all of them, without such data. Under 20 degrees samples become near copies
     #[arg(long, value_name = "MIN..MAX", value_parser = degrees)]
     mix: Option<[f32; 2]>,
     /// Distribution of the times that are learned
@@ -224,8 +224,8 @@ enum CouplingName {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum KeepName {
-    /// The one whose samples are best on validation.csv, of those with three quarters of the
-    /// zoo's spread and under 5 % near copies; the last without that file
+    /// The one whose samples are best on validation.csv, of those with six tenths of the zoo's
+    /// spread and under 5 % near copies; the last without that file
     Quality,
     /// The one with the lowest flow loss on held-out networks, stopping when it rises. On small
     /// zoos that is long before samples are good

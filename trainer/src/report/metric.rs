@@ -31,6 +31,8 @@ const RECALIBRATION_ROWS: usize = 256;
 /// Fewer validation rows than this say too little alone: the training rows are added. Networks know
 /// those, and what falls short of them there falls short.
 const FEW_ROWS: usize = 200;
+/// Training rows that mixtures are selected by, at most.
+const SELECTION_ROWS: usize = 512;
 /// An accuracy this much below the zoo's mean is still good.
 const GOOD_ACCURACY: f64 = 0.01;
 
@@ -49,6 +51,8 @@ enum Kind {
 /// What is measured for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
+    /// To select by what a zoo's networks are taught: their training rows.
+    Selection,
     /// To choose settings by.
     Validation,
     /// To report on.
@@ -60,6 +64,9 @@ pub enum Purpose {
 pub struct Outcome {
     /// Its score.
     pub score: f64,
+    /// What it lacks, finer than the score tells: the mean cross-entropy of a classifier, less the
+    /// return of a policy.
+    pub loss: f64,
     /// The score with the running statistics that it came with, where they were measured anew.
     pub as_it_came: Option<f64>,
     /// What it does right and wrong.
@@ -71,7 +78,7 @@ pub struct Outcome {
 impl Metric {
     /// The metric of a zoo's networks: accuracy on the rows of the CSV file `data`, or else on the
     /// file in the zoo's folder that holds this part; the mean return if the zoo is one of policies
-    /// that was made here. `None` if there is nothing to measure on. Networks with batch
+    /// that was made here, but for selection. `None` if there is nothing to measure on. Networks with batch
     /// normalisation have their running statistics measured anew first, every one alike, where the
     /// zoo has the rows that it was trained on.
     ///
@@ -83,6 +90,7 @@ impl Metric {
         data: Option<&Path>,
     ) -> Result<Option<Self>> {
         let default = zoo.join(match purpose {
+            Purpose::Selection => file::TRAINING,
             Purpose::Validation => file::VALIDATION,
             Purpose::Test => file::TEST,
         });
@@ -91,6 +99,9 @@ impl Metric {
             .map(|d| &**d));
         if let Some(path) = rows {
             let mut rows = Dataset::read(path)?;
+            if purpose == Purpose::Selection {
+                rows = rows.thinned(SELECTION_ROWS);
+            }
             let training = zoo.join(file::TRAINING);
             if purpose == Purpose::Validation && rows.count() < FEW_ROWS && training.exists() {
                 let training = Dataset::read(&training)?;
@@ -247,6 +258,7 @@ impl Classification {
         };
         Ok(Outcome {
             score: accuracy(&logits),
+            loss: self.batches.data().cross_entropy(&logits),
             as_it_came,
             behaviour: Behaviour::of_classifier(&logits, self.batches.data()),
             logits: Some(logits),
@@ -280,8 +292,9 @@ struct Control {
 impl Control {
     fn find(about: &About, purpose: Purpose) -> Option<Self> {
         let seed = match purpose {
-            Purpose::Test => about.origin.seed,
+            Purpose::Selection => return None,
             Purpose::Validation => !about.origin.seed,
+            Purpose::Test => about.origin.seed,
         };
         match &about.task[..] {
             CartPole::NAME => Some(Self::of(CartPole::default(), seed)),
@@ -300,8 +313,10 @@ impl Control {
         let judge = move |weights: &[f32]| {
             let returns = starts.iter().map(|start| plant.episode(weights, *start));
             let returns: Vec<f64> = returns.collect();
+            let score = mean(&returns);
             Outcome {
-                score: mean(&returns),
+                score,
+                loss: -score,
                 as_it_came: None,
                 behaviour: Behaviour {
                     predicted: states.iter().map(|s| P::action(weights, *s)).collect(),

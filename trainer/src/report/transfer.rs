@@ -29,6 +29,7 @@ const RECIPE: Recipe = Recipe {
     learning_rate: 1e-3,
     weight_decay: 0.01,
     input_noise: 0.0,
+    weight_noise: 0.0,
     label_smoothing: 0.0,
 };
 

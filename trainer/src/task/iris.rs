@@ -14,6 +14,7 @@ pub const RECIPE: Recipe = Recipe {
     learning_rate: 0.01,
     weight_decay: 0.2,
     input_noise: 0.2,
+    weight_noise: 0.6,
     label_smoothing: 0.0,
 };
 
