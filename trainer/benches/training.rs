@@ -63,6 +63,7 @@ fn main() {
         near_copies: 0.0,
         shortfall: None,
         novel_and_good: 0.0,
+        loss: 0.0,
     };
     let mut clock = Instant::now();
     let mut done = 0;

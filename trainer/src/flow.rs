@@ -82,12 +82,16 @@ pub struct Quality {
     pub shortfall: Option<f64>,
     /// Area under the report's curve of novel and good networks, on validation data.
     pub novel_and_good: f64,
+    /// What they lack on validation data on average, finer than their score tells; 0 without any.
+    pub loss: f64,
 }
 
 impl Quality {
     /// Shortfalls up to this are none, and those that differ by less are the same: 64 samples tell
     /// no more.
     const SHORTFALL_STEP: f64 = 0.001;
+    /// Areas that differ by less are the same, as 64 samples tell no more of them either.
+    const AREA_STEP: f64 = 0.02;
     /// The part of the zoo's spread that samples must keep and may reach, and the near copies they
     /// may contain.
     const STD_RATIO: std::ops::RangeInclusive<f64> = 0.6..=1.15;
@@ -95,14 +99,15 @@ impl Quality {
 
     /// Whether these samples are better: first by what they lack in spread or have too many near
     /// copies, then by what their shortfall exceeds 0.1 % by, in steps of as much, then by the share
-    /// of novel and good ones.
+    /// of novel and good ones, and where that is about the same, by the loss.
     pub fn better(&self, other: &Self) -> bool {
         self.rank() < other.rank()
     }
 
-    fn rank(&self) -> (f64, i64, f64) {
+    fn rank(&self) -> (f64, i64, i64, f64) {
         let shortfall = self.shortfall.unwrap_or(0.0) / Self::SHORTFALL_STEP;
-        (self.unsound(), shortfall as i64, -self.novel_and_good)
+        let area = (self.novel_and_good / Self::AREA_STEP).round();
+        (self.unsound(), shortfall as i64, -area as i64, self.loss)
     }
 
     /// How far the spread and the near copies are out of bounds.

@@ -86,10 +86,12 @@ impl<'a> Judge<'a> {
         let generated = training.end..training.end + places.len() / size;
         let products = Products::new(&Stack(&[&zoo, &samples]), training.clone());
         let nearest = novelty::nearest(&products, generated.clone(), training);
-        let scores = match self.metric {
-            Some((metric, _)) => metric.scores(&Decoded::new(self.coordinates, latents))?,
+        let outcomes = match self.metric {
+            Some((metric, _)) => metric.judge(&Decoded::new(self.coordinates, latents))?,
             None => Vec::new(),
         };
+        let scores: Vec<f64> = outcomes.iter().map(|outcome| outcome.score).collect();
+        let losses: Vec<f64> = outcomes.iter().map(|outcome| outcome.loss).collect();
         let shortfall = self.metric.map(|(_, own)| {
             let below = own - report::mean(&scores);
             (below / own.abs().max(f64::MIN_POSITIVE)).max(0.0)
@@ -102,6 +104,7 @@ impl<'a> Judge<'a> {
             near_copies: novelty::near_copies(&nearest),
             shortfall,
             novel_and_good: report::mean(&self.yardstick.curve(&novelty, &scores)),
+            loss: report::mean(&losses),
         })
     }
 }

@@ -74,6 +74,7 @@ fn train(
         near_copies: 0.0,
         shortfall: None,
         novel_and_good: 0.0,
+        loss: 0.0,
     };
     let (mut losses, mut bytes) = (Vec::new(), Vec::new());
     let mut tell = |training: &mut Training, at: Progress| -> Result<()> {

@@ -44,6 +44,7 @@ const FINE: Quality = Quality {
     near_copies: 0.0,
     shortfall: None,
     novel_and_good: 0.0,
+    loss: 0.0,
 };
 
 /// A training that is told what its samples are worth at every step that is checked.
@@ -175,23 +176,27 @@ fn the_best_samples_are_kept() {
         let flow = train(&FAR, &ALONE, &options, None, judge, |_, _| Ok(())).unwrap();
         flow.step
     };
-    fn quality(std_ratio: f64, shortfall: f64, novel_and_good: f64) -> Quality {
+    fn quality(std_ratio: f64, shortfall: f64, novel_and_good: f64, loss: f64) -> Quality {
         Quality {
             std_ratio,
             near_copies: 0.0,
             shortfall: Some(shortfall),
             novel_and_good,
+            loss,
         }
     }
-    // One check a step: 0.2 % is no difference, and then novel and good ones decide.
+    // One check a step: 0.1 % is no difference, and then novel and good ones decide; of those 0.01
+    // is none either, and then the loss does.
     assert_eq!(
         kept(|check| match check {
-            7 => quality(0.9, 0.0101, 0.1),
-            9 => quality(0.8, 0.0109, 0.2),
-            30 => quality(0.5, 0.0, 0.3),
-            _ => quality(0.9, 0.02, 0.3),
+            7 => quality(0.9, 0.0101, 0.1, 0.0),
+            9 => quality(0.8, 0.0109, 0.2, 0.3),
+            11 => quality(0.8, 0.0103, 0.205, 0.4),
+            13 => quality(0.8, 0.0109, 0.196, 0.2),
+            30 => quality(0.5, 0.0, 0.3, 0.0),
+            _ => quality(0.9, 0.02, 0.3, 0.1),
         }),
-        9
+        13
     );
     // Without a score it is the last.
     assert_eq!(kept(|_| FINE), 40);

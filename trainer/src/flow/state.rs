@@ -46,10 +46,10 @@ const AVERAGE: &str = "average";
 const FIRST: &str = "first_moment";
 const SECOND: &str = "second_moment";
 const KEPT: &str = "kept";
-/// [1 + checks, 6]: step, held-out loss, spread, near copies, shortfall, novel and good; NaN where
-/// there is none. The first row is the standing flow.
+/// [1 + checks, 7]: step, held-out loss, spread, near copies, shortfall, novel and good, loss; NaN
+/// where there is none. The first row is the standing flow.
 const CHECKS: &str = "checks";
-const CHECK_COLUMNS: usize = 6;
+const CHECK_COLUMNS: usize = 7;
 
 impl State {
     pub(super) fn new(start: &Velocity, held_out_loss: Option<f64>) -> Self {
@@ -264,13 +264,22 @@ impl State {
 impl Log {
     fn rows(&self) -> Vec<f64> {
         let or_nan = |value: Option<f64>| value.unwrap_or(f64::NAN);
-        let mut rows = vec![0.0, or_nan(self.standing_still), 0.0, 0.0, f64::NAN, 0.0];
+        let mut rows = vec![
+            0.0,
+            or_nan(self.standing_still),
+            0.0,
+            0.0,
+            f64::NAN,
+            0.0,
+            0.0,
+        ];
         for check in &self.checks {
             let Quality {
                 std_ratio,
                 near_copies,
                 shortfall,
                 novel_and_good,
+                loss,
             } = check.quality;
             rows.extend([
                 check.step as f64,
@@ -279,6 +288,7 @@ impl Log {
                 near_copies,
                 or_nan(shortfall),
                 novel_and_good,
+                loss,
             ]);
         }
         rows
@@ -297,6 +307,7 @@ impl Log {
                     near_copies: row[3],
                     shortfall: some(row[4]),
                     novel_and_good: row[5],
+                    loss: row[6],
                 },
             })
             .collect();
