@@ -92,10 +92,11 @@ impl Quality {
     const SHORTFALL_STEP: f64 = 0.001;
     /// Areas that differ by less are the same, as 64 samples tell no more of them either.
     const AREA_STEP: f64 = 0.02;
-    /// The part of the zoo's spread that samples must keep and may reach, and the near copies they
-    /// may contain.
+    /// The part of the zoo's spread that samples must keep and may reach.
     const STD_RATIO: std::ops::RangeInclusive<f64> = 0.6..=1.15;
-    const MOST_NEAR_COPIES: f64 = 0.05;
+    /// The near copies that they may contain: one of 64, so that a hundred others will hardly have
+    /// five.
+    const MOST_NEAR_COPIES: f64 = 0.02;
 
     /// Whether these samples are better: first by what they lack in spread or have too many near
     /// copies, then by what their shortfall exceeds 0.1 % by, in steps of as much, then by the share

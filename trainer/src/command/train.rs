@@ -225,7 +225,7 @@ enum CouplingName {
 #[derive(Clone, Copy, ValueEnum)]
 enum KeepName {
     /// The one whose samples are best on validation.csv, of those with six tenths of the zoo's
-    /// spread and under 5 % near copies; the last without that file
+    /// spread and hardly any near copies; the last without that file
     Quality,
     /// The one with the lowest flow loss on held-out networks, stopping when it rises. On small
     /// zoos that is long before samples are good
