@@ -188,15 +188,18 @@ impl Dataset {
         right.count() as f64 / self.count() as f64
     }
 
-    /// Mean cross-entropy of the softmax of `logits` ([rows, classes]) with the classes, in nats.
+    /// Mean cross-entropy of the softmax of `logits` ([rows, classes]) with the classes, in nats;
+    /// infinite where logits are not finite or have no such class.
     pub fn cross_entropy(&self, logits: &[f32]) -> f64 {
         let rows = logits.chunks_exact((logits.len() / self.count()).max(1));
         let losses = rows.zip(&self.classes).map(|(row, class)| {
             let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f32 = row.iter().map(|logit| (logit - largest).exp()).sum();
-            f64::from(sum.ln() + largest - row[*class])
+            let logit = row.get(*class).copied().unwrap_or(f32::NEG_INFINITY);
+            f64::from(sum.ln() + largest - logit)
         });
-        losses.sum::<f64>() / self.count() as f64
+        let mean = losses.sum::<f64>() / self.count() as f64;
+        if mean.is_nan() { f64::INFINITY } else { mean }
     }
 }
 
@@ -226,5 +229,10 @@ mod tests {
         let expected = 0.5 * (4f64.ln() + 2f64.ln());
         // f32 rounding of logits of a thousand.
         assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
+        for broken in [f32::INFINITY, f32::NAN] {
+            let found = data.cross_entropy(&[0.0, broken, 0.0, 0.0]);
+            assert_eq!(found, f64::INFINITY);
+        }
+        assert_eq!(data.cross_entropy(&[0.0, 0.0]), f64::INFINITY);
     }
 }

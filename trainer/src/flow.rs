@@ -90,7 +90,7 @@ impl Quality {
     /// Shortfalls up to this are none, and those that differ by less are the same: 64 samples tell
     /// no more.
     const SHORTFALL_STEP: f64 = 0.001;
-    /// Areas that differ by less are the same, as 64 samples tell no more of them either.
+    /// Areas are rounded to this, as 64 samples tell no more of them either.
     const AREA_STEP: f64 = 0.02;
     /// The part of the zoo's spread that samples must keep and may reach.
     const STD_RATIO: std::ops::RangeInclusive<f64> = 0.6..=1.15;

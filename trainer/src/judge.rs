@@ -71,8 +71,7 @@ impl<'a> Judge<'a> {
         let Some(metric) = self.selection else {
             return Ok(vec![0.0; latents.len() / self.zoo.size]);
         };
-        let outcomes = metric.judge(&Decoded::new(self.coordinates, latents))?;
-        Ok(outcomes.into_iter().map(|outcome| outcome.loss).collect())
+        metric.losses(&Decoded::new(self.coordinates, latents))
     }
 
     /// Of latents, [count, size] row-major.
@@ -86,12 +85,12 @@ impl<'a> Judge<'a> {
         let generated = training.end..training.end + places.len() / size;
         let products = Products::new(&Stack(&[&zoo, &samples]), training.clone());
         let nearest = novelty::nearest(&products, generated.clone(), training);
-        let outcomes = match self.metric {
-            Some((metric, _)) => metric.judge(&Decoded::new(self.coordinates, latents))?,
-            None => Vec::new(),
+        let (scores, losses): (Vec<f64>, Vec<f64>) = match self.metric {
+            Some((metric, _)) => {
+                metric.scores_and_losses(&Decoded::new(self.coordinates, latents))?
+            }
+            None => Default::default(),
         };
-        let scores: Vec<f64> = outcomes.iter().map(|outcome| outcome.score).collect();
-        let losses: Vec<f64> = outcomes.iter().map(|outcome| outcome.loss).collect();
         let shortfall = self.metric.map(|(_, own)| {
             let below = own - report::mean(&scores);
             (below / own.abs().max(f64::MIN_POSITIVE)).max(0.0)

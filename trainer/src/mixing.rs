@@ -111,9 +111,8 @@ impl fmt::Display for Mixing {
     }
 }
 
-/// The candidate whose selected mixtures are best on validation data, as [`Quality::better`] judges:
-/// those that work as well as the zoo to 0.1 %, are no near copies, and of these the newest. Pairs
-/// where nothing can be measured.
+/// The candidate whose selected mixtures are best on validation data, as [`Quality::better`] judges.
+/// Pairs where nothing can be measured.
 ///
 /// Errors: those of the judge.
 pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing> {
@@ -135,8 +134,8 @@ pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing>
     Ok(best.map_or(Mixing::PAIRS, |(mixing, _)| mixing))
 }
 
-/// The mixtures for a flow to learn: of every three the one that works best, on training rows where
-/// the zoo has them. `None` where nothing can be measured, and of networks that differ by a
+/// The mixtures for a flow to learn: of every three the one that works best, on training rows, or
+/// validation data where there are none. `None` where nothing can be measured, and of networks that differ by a
 /// condition: what works best would be the condition's.
 ///
 /// Errors: those of the judge.
@@ -173,15 +172,26 @@ fn working(
     }
     let mixtures = latents.mixtures(DRAWS * NETWORKS, mixing, random);
     let losses = judge.losses(&latents.mix(&mixtures))?;
-    let mut ranked: Vec<(Mixture, f64)> = mixtures.into_iter().zip(losses).collect();
+    Ok(least(mixtures, &losses, NETWORKS))
+}
+
+/// The `count` of these with the least losses.
+fn least<T>(all: Vec<T>, losses: &[f64], count: usize) -> Vec<T> {
+    let mut ranked: Vec<(T, &f64)> = all.into_iter().zip(losses).collect();
     ranked.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-    ranked.truncate(NETWORKS);
-    Ok(ranked.into_iter().map(|(mixture, _)| mixture).collect())
+    ranked.truncate(count);
+    ranked.into_iter().map(|(one, _)| one).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_losses_are_selected() {
+        let losses = [0.3, f64::INFINITY, 0.1, 0.2];
+        assert_eq!(least(vec!['a', 'b', 'c', 'd'], &losses, 2), ['c', 'd']);
+    }
 
     #[test]
     fn mixtures_have_their_angle_and_radius() {

@@ -391,7 +391,7 @@ fn mixing_note(model: &Model) -> Option<String> {
         None | Some(mixing::key::ANY) => String::new(),
         Some(count) => format!(
             ", {count} of them, of every three at random the one that lacked the least on training \
-             rows or validation episodes"
+             rows, or on validation data where there are none"
         ),
     };
     Some(format!(

@@ -67,6 +67,8 @@ const MEAN: &str = "mean of canonical networks";
 const NONE: &str = "none";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
+/// Of states and of the rules by which checks are kept; counts up when either changes.
+const STATE_FORMAT: u32 = 2;
 /// The state of a training in its part of the work folder, and how often it is written.
 const STATE: &str = "state.safetensors";
 const STATE_INTERVAL: Duration = Duration::from_secs(30);
@@ -82,7 +84,8 @@ pub struct TrainOptions {
     pub width: Option<usize>,
     /// How the flow is trained; its seed is that of everything random.
     pub flow: FlowOptions,
-    /// How networks are mixed before they are learned; `None`: [`mixing::choose`].
+    /// How networks are mixed before they are learned; `None`: as [`mixing::choose`] says, and of
+    /// these what [`mixing::select`] does.
     pub mixing: Option<Mixing>,
     /// Rounds of straightening.
     pub reflow: usize,
@@ -200,16 +203,22 @@ impl Inputs {
         let name = folder_name(folder)?;
         let fingerprint = source.fingerprint();
         let zoo = source.read(Some(work.folder()))?;
-        let inputs = Self {
+        let mut inputs = Self {
             name,
             known: gauge::is_known(&zoo.network, folder)?,
             fingerprint,
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
             validation: Metric::find(folder, &zoo.network, Purpose::Validation, None)?,
-            selection: Metric::find(folder, &zoo.network, Purpose::Selection, None)?,
+            selection: None,
             zoo,
         };
+        let selects = options.mixing.is_none() && inputs.conditions.is_none();
+        if selects && inputs.validation.is_some() {
+            // Training rows that do not fit are those of something else.
+            let found = Metric::find(folder, &inputs.zoo.network, Purpose::Selection, None);
+            inputs.selection = found.ok().flatten();
+        }
         check(&inputs, options)?;
         check_memory(&inputs, options)?;
         Ok(inputs)
@@ -527,7 +536,13 @@ impl Trainer<'_> {
         let version = env!("CARGO_PKG_VERSION");
         self.work.part(
             stage,
-            &(version, start.shape, options, hex(&digest.finalize())),
+            &(
+                version,
+                STATE_FORMAT,
+                start.shape,
+                options,
+                hex(&digest.finalize()),
+            ),
         )
     }
 

@@ -118,7 +118,8 @@ fn resnet(image: Image, classes: usize) -> Classifier {
 
 fn vit(image: Image, classes: usize) -> Classifier {
     let mut net = Builder::new(pixels(image));
-    let side = (image.height.min(image.width) / PATCHES).max(LEAST_PATCH);
+    let side = image.height.min(image.width);
+    let side = side / (side / LEAST_PATCH).clamp(1, PATCHES);
     let patch = Window {
         kernel: side,
         stride: side,

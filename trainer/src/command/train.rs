@@ -127,8 +127,9 @@ struct Training {
     /// How far two networks are mixed before they are learned: MIN..MAX in degrees, at 45 half way,
     /// 0..0 not at all. Default: of 14 ways to mix 2 to 10 networks the one whose mixtures are novel
     /// and good most often on validation data, among those that score as well as the zoo to 0.1 %,
-    /// or come nearest to that, and of every three such mixtures the one that does best on training
-    /// data; 20..45, all of them, without such data. Under 20 degrees samples become near copies
+    /// or come nearest to that, and of every three such mixtures, but for a zoo with conditions, the
+    /// one that does best on train.csv, or else on validation data; 20..45, all of them, without
+    /// data. Under 20 degrees samples become near copies
     #[arg(long, value_name = "MIN..MAX", value_parser = degrees)]
     mix: Option<[f32; 2]>,
     /// Distribution of the times that are learned

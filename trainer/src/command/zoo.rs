@@ -208,6 +208,7 @@ impl Zoo {
                 let architecture = network.architecture();
                 let recipe = Recipe {
                     epochs,
+                    weight_noise: 0.0,
                     ..digits::recipe(architecture)
                 };
                 Classifiers {

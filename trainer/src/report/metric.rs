@@ -78,7 +78,7 @@ pub struct Outcome {
 impl Metric {
     /// The metric of a zoo's networks: accuracy on the rows of the CSV file `data`, or else on the
     /// file in the zoo's folder that holds this part; the mean return if the zoo is one of policies
-    /// that was made here, but for selection. `None` if there is nothing to measure on. Networks with batch
+    /// that was made here; for selection only rows count. `None` if there is nothing to measure on. Networks with batch
     /// normalisation have their running statistics measured anew first, every one alike, where the
     /// zoo has the rows that it was trained on.
     ///
@@ -175,23 +175,46 @@ impl Metric {
     ///
     /// Errors: RUNTIME_FAILED.
     pub fn judge(&self, networks: &dyn Rows) -> Result<Vec<Outcome>> {
-        let judge = |i| {
-            let weights = networks.row(i);
-            match &self.kind {
-                Kind::Accuracy(classification) => classification.judge(&weights),
-                Kind::Return(control) => Ok((control.judge)(&weights)),
-            }
-        };
-        let all = (0..networks.count()).into_par_iter();
-        all.map(judge).collect()
+        self.each(networks, |outcome| outcome)
+    }
+
+    /// The networks' losses.
+    ///
+    /// Errors: RUNTIME_FAILED.
+    pub fn losses(&self, networks: &dyn Rows) -> Result<Vec<f64>> {
+        self.each(networks, |outcome| outcome.loss)
     }
 
     /// The networks' scores.
     ///
     /// Errors: RUNTIME_FAILED.
     pub fn scores(&self, networks: &dyn Rows) -> Result<Vec<f64>> {
-        let outcomes = self.judge(networks)?;
-        Ok(outcomes.into_iter().map(|outcome| outcome.score).collect())
+        self.each(networks, |outcome| outcome.score)
+    }
+
+    /// The networks' scores, and their losses.
+    ///
+    /// Errors: RUNTIME_FAILED.
+    pub fn scores_and_losses(&self, networks: &dyn Rows) -> Result<(Vec<f64>, Vec<f64>)> {
+        let both = self.each(networks, |outcome| (outcome.score, outcome.loss))?;
+        Ok(both.into_iter().unzip())
+    }
+
+    /// A part of what each network does.
+    fn each<T: Send>(
+        &self,
+        networks: &dyn Rows,
+        part: impl Fn(Outcome) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let judge = |i| {
+            let weights = networks.row(i);
+            match &self.kind {
+                Kind::Accuracy(classification) => classification.judge(&weights).map(&part),
+                Kind::Return(control) => Ok(part((control.judge)(&weights))),
+            }
+        };
+        let all = (0..networks.count()).into_par_iter();
+        all.map(judge).collect()
     }
 }
 
