@@ -3,7 +3,7 @@
 
 For each task a fresh zoo for every seed (or one zoo, where a zoo takes an hour), a training with that
 seed, and `dwf report` on the test rows, which nothing was chosen by. What has been made in the folder
-is kept, so that an interrupted run goes on. Hours on 2 cores, most of them for the ResNets' zoo:
+is kept, so that an interrupted run goes on. Hours on 2 cores, most of them for the ResNets:
 
     benches/goals.py [--folder build/goals] [--tasks iris,mlp,cartpole] [--seeds 61,62,63,64,65]
 """
