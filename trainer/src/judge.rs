@@ -22,13 +22,13 @@ pub struct Judge<'a> {
     yardstick: Yardstick,
     /// With the zoo's own mean.
     metric: Option<(&'a Metric, f64)>,
-    /// What single networks are preferred by.
+    /// What mixtures are selected by, if they are.
     selection: Option<&'a Metric>,
 }
 
 impl<'a> Judge<'a> {
     /// Samples are measured against the zoo and, if there is a metric, against what the zoo's
-    /// networks score. Which of them are preferred, `selection` says, or else the metric.
+    /// networks score. Mixtures are selected by `selection`, if there is one.
     ///
     /// Errors: those of the metric.
     pub fn new(
@@ -55,7 +55,7 @@ impl<'a> Judge<'a> {
             coordinates,
             isometry,
             metric: own,
-            selection: selection.or(metric),
+            selection,
         })
     }
 
@@ -64,7 +64,13 @@ impl<'a> Judge<'a> {
         self.metric.is_some()
     }
 
-    /// What each of latents, [count, size] row-major, lacks: the less, the better.
+    /// Whether mixtures are selected.
+    pub fn selects(&self) -> bool {
+        self.selection.is_some()
+    }
+
+    /// What each of latents, [count, size] row-major, lacks: the less, the better. All alike where
+    /// nothing is selected.
     ///
     /// Errors: those of the metric.
     pub fn losses(&self, latents: &[f32]) -> Result<Vec<f64>> {

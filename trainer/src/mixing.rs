@@ -56,7 +56,7 @@ pub mod key {
 /// Mixtures that a candidate is measured by, and that are selected at a time.
 const NETWORKS: usize = 64;
 /// Of so many mixtures one is selected.
-const DRAWS: usize = 3;
+pub const DRAWS: usize = 3;
 /// Selections that a flow learns from: a thousand mixtures, some ten times as many as it will be
 /// asked for.
 const SELECTIONS: usize = 16;
@@ -134,9 +134,8 @@ pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing>
     Ok(best.map_or(Mixing::PAIRS, |(mixing, _)| mixing))
 }
 
-/// The mixtures for a flow to learn: of every three the one that works best, on training rows, or
-/// validation data where there are none. `None` where nothing can be measured, and of networks that differ by a
-/// condition: what works best would be the condition's.
+/// The mixtures for a flow to learn: of every three the one that works best, if the judge
+/// [selects](Judge::selects).
 ///
 /// Errors: those of the judge.
 pub fn select(
@@ -145,7 +144,7 @@ pub fn select(
     judge: &Judge<'_>,
     seed: u64,
 ) -> Result<Option<Vec<Mixture>>> {
-    if !judge.has_score() || latents.conditions.is_some() {
+    if !judge.selects() {
         return Ok(None);
     }
     let mut random = Random::new(seed, SELECTION_STREAM);
@@ -159,15 +158,15 @@ pub fn select(
     Ok(Some(selected))
 }
 
-/// [`NETWORKS`] mixtures: those of [`DRAWS`] times as many that lack the least, or any of networks
-/// that differ by a condition.
+/// [`NETWORKS`] mixtures: those of [`DRAWS`] times as many that lack the least, or any where the
+/// judge does not select.
 fn working(
     latents: &Latents,
     mixing: Mixing,
     judge: &Judge<'_>,
     random: &mut Random,
 ) -> Result<Vec<Mixture>> {
-    if latents.conditions.is_some() {
+    if !judge.selects() {
         return Ok(latents.mixtures(NETWORKS, mixing, random));
     }
     let mixtures = latents.mixtures(DRAWS * NETWORKS, mixing, random);

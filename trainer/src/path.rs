@@ -162,7 +162,9 @@ impl Batch {
         } = match target {
             Target::Zoo(latents) => any(latents, options, random),
             Target::Selection(latents, selection) => {
-                let draw = |random: &mut Random| selection[random.index(selection.len())].clone();
+                let draw = |_: Option<&[usize]>, random: &mut Random| {
+                    selection[random.index(selection.len())].clone()
+                };
                 mixtures(latents, options, draw, random)
             }
             Target::Pairs(pairs) => pairs.draw(size, options.batch, random),
@@ -244,17 +246,17 @@ struct Ends {
 
 /// A batch of any mixtures.
 fn any(latents: &Latents, options: &PathOptions, random: &mut Random) -> Ends {
-    let classes = latents.classes();
-    let count = latents.count();
-    let draw = |random: &mut Random| options.mixing.draw(count, classes.as_deref(), random);
+    let draw = |classes: Option<&[usize]>, random: &mut Random| {
+        options.mixing.draw(latents.count(), classes, random)
+    };
     mixtures(latents, options, draw, random)
 }
 
-/// A batch of mixtures as `draw` draws them.
+/// A batch of mixtures as `draw` draws them, which is told the networks' classes.
 fn mixtures(
     latents: &Latents,
     options: &PathOptions,
-    draw: impl Fn(&mut Random) -> Mixture,
+    draw: impl Fn(Option<&[usize]>, &mut Random) -> Mixture,
     random: &mut Random,
 ) -> Ends {
     let classes = latents.classes();
@@ -262,7 +264,7 @@ fn mixtures(
     let mut sums = Vec::with_capacity(options.batch);
     let mut conditions = Vec::new();
     for _ in 0..options.batch {
-        sums.push(draw(random));
+        sums.push(draw(classes.as_deref(), random));
         let parts = &sums[sums.len() - 1];
         let Some((known, means)) = latents.conditions.as_ref().zip(means.as_ref()) else {
             continue;

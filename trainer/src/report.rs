@@ -390,8 +390,9 @@ fn mixing_note(model: &Model) -> Option<String> {
     let selected = match provenance.get(mixing::key::SELECTED).map(String::as_str) {
         None | Some(mixing::key::ANY) => String::new(),
         Some(count) => format!(
-            ", {count} of them, of every three at random the one that lacked the least on training \
-             rows, or on validation data where there are none"
+            ", {count} of them, of every {} at random the one that lacked the least on training \
+             rows, or on validation data where there are none",
+            mixing::DRAWS
         ),
     };
     Some(format!(

@@ -190,8 +190,8 @@ struct Inputs {
     /// What tells the zoo's files from others.
     fingerprint: Fingerprint,
     conditions: Option<Conditions>,
-    /// To select single networks by.
-    selection: Option<Metric>,
+    /// To select mixtures by; `None` where [`Inputs::selection`] needs none.
+    training: Option<Metric>,
     /// To choose by.
     validation: Option<Metric>,
     /// To report on.
@@ -210,18 +210,28 @@ impl Inputs {
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
             validation: Metric::find(folder, &zoo.network, Purpose::Validation, None)?,
-            selection: None,
+            training: None,
             zoo,
         };
-        let selects = options.mixing.is_none() && inputs.conditions.is_none();
-        if selects && inputs.validation.is_some() {
+        if inputs.selection(options).is_some() {
             // Training rows that do not fit are those of something else.
             let found = Metric::find(folder, &inputs.zoo.network, Purpose::Selection, None);
-            inputs.selection = found.ok().flatten();
+            inputs.training = found.ok().flatten();
         }
         check(&inputs, options)?;
         check_memory(&inputs, options)?;
         Ok(inputs)
+    }
+
+    /// What mixtures are selected by: training rows, or validation data where there are none. `None`
+    /// where it is said what is mixed, where nothing can be measured, and for networks that differ
+    /// by a condition: what works best would be the condition's.
+    fn selection(&self, options: &TrainOptions) -> Option<&Metric> {
+        if options.mixing.is_some() || self.conditions.is_some() {
+            return None;
+        }
+        let validation = self.validation.as_ref()?;
+        Some(self.training.as_ref().unwrap_or(validation))
     }
 
     /// Length of a condition; 0 without.
@@ -250,11 +260,16 @@ fn learn(
         &latents.coordinates,
         &isometry,
         inputs.validation.as_ref(),
-        inputs.selection.as_ref(),
+        inputs.selection(options),
     )?;
     let mut options = options.clone();
-    let (mixing, selection) = mix(&latents.training, &judge, &options)?;
+    let seed = options.flow.seed;
+    let mixing = match options.mixing {
+        Some(mixing) => mixing,
+        None => mixing::choose(&latents.training, &judge, seed)?,
+    };
     options.flow.path.mixing = mixing;
+    let selection = mixing::select(&latents.training, mixing, &judge, seed)?;
     let trainer = Trainer {
         latents: &latents,
         isometry: &isometry,
@@ -284,20 +299,6 @@ fn learn(
         &about,
     )?;
     Ok(about.quality)
-}
-
-/// What is mixed as asked, or else as is best, of which then the best are selected.
-fn mix(
-    latents: &Latents,
-    judge: &Judge<'_>,
-    options: &TrainOptions,
-) -> Result<(Mixing, Option<Vec<Mixture>>)> {
-    if let Some(mixing) = options.mixing {
-        return Ok((mixing, None));
-    }
-    let seed = options.flow.seed;
-    let mixing = mixing::choose(latents, judge, seed)?;
-    Ok((mixing, mixing::select(latents, mixing, judge, seed)?))
 }
 
 fn write_aligned(zoo: &Zoo, path: &Path) -> Result<()> {

@@ -78,9 +78,9 @@ pub struct Outcome {
 impl Metric {
     /// The metric of a zoo's networks: accuracy on the rows of the CSV file `data`, or else on the
     /// file in the zoo's folder that holds this part; the mean return if the zoo is one of policies
-    /// that was made here; for selection only rows count. `None` if there is nothing to measure on. Networks with batch
-    /// normalisation have their running statistics measured anew first, every one alike, where the
-    /// zoo has the rows that it was trained on.
+    /// that was made here; for selection only rows count. `None` if there is nothing to measure on.
+    /// Networks with batch normalisation have their running statistics measured anew first, every
+    /// one alike, where the zoo has the rows that it was trained on.
     ///
     /// Errors: IO; RUNTIME_MISSING; INVALID_ARGUMENT if the data do not fit the network.
     pub fn find(
