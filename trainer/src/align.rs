@@ -3,18 +3,20 @@
 //! Permuting the units of a hidden layer does not change what a network computes, but scatters
 //! equal networks over weight space. [`crate::groups`] finds what may be permuted, and
 //! [`crate::matching`] the permutation of each network; here they are applied to a zoo, verified,
-//! and kept against interruption. Scales and signs that change nothing either are [`crate::gauge`]'s.
+//! and kept against interruption. What else changes nothing is [`crate::canonical`]'s: scales and
+//! signs, and rotations, which [`crate::procrustes`] matches.
 
 use dwf::layout::{DType, Layout, TensorKind};
 use rayon::prelude::*;
 
 use crate::{
+    canonical::Canonical,
     checkpoint,
     error::Result,
-    gauge::Gauges,
     groups::{Groups, Permutation},
     interrupt,
     matching::Matcher,
+    procrustes::Procrustes,
     progress::Progress,
     rows::Rows,
     verify::Verifier,
@@ -78,9 +80,9 @@ impl Report {
     }
 }
 
-/// Aligns a zoo in place, and with `gauges` brings every network to its canonical form first. Every
-/// network computes what it did before, which is verified on random input. Finished networks are
-/// kept in `part`, if there is one, and taken from there.
+/// Aligns a zoo in place, and with `canonical` brings every network to its canonical form first.
+/// Every network computes what it did before, which is verified on random input. The order of
+/// finished networks is kept in `part`, if there is one, and taken from there; rotations are not.
 ///
 /// Errors: RUNTIME_MISSING; INVALID_ARGUMENT naming the network that computes nothing finite;
 /// INTERNAL naming network and layer if verification fails; IO; CANCELLED when
@@ -88,7 +90,7 @@ impl Report {
 pub fn align(
     zoo: &mut Zoo,
     groups: &Groups,
-    gauges: Option<&Gauges<'_>>,
+    canonical: Option<&Canonical<'_>>,
     reference: Reference,
     part: Option<&Part>,
 ) -> Result<Report> {
@@ -98,7 +100,7 @@ pub fn align(
     let mut rounds = Rounds {
         layout: network.layout(),
         groups,
-        gauges,
+        canonical,
         verifier,
         part,
         count: 0,
@@ -142,7 +144,7 @@ pub fn align(
 struct Rounds<'a> {
     layout: &'a Layout,
     groups: &'a Groups,
-    gauges: Option<&'a Gauges<'a>>,
+    canonical: Option<&'a Canonical<'a>>,
     verifier: Verifier<'a>,
     part: Option<&'a Part>,
     count: usize,
@@ -150,7 +152,7 @@ struct Rounds<'a> {
 
 impl Rounds<'_> {
     fn canonicalise(&self, zoo: &mut Zoo) -> Result<()> {
-        let Some(gauges) = self.gauges else {
+        let Some(canonical) = self.canonical else {
             return Ok(());
         };
         let progress = Progress::new("canonicalise", zoo.count());
@@ -158,7 +160,7 @@ impl Rounds<'_> {
         zoo.weights.change(|i, before| {
             self.go_on()?;
             let mut row = before.to_vec();
-            gauges.canonicalise(&mut row);
+            canonical.canonicalise(&mut row);
             round(self.layout, &mut row);
             let checked = self.verifier.check(before, &row);
             checked.map_err(|e| e.at(name(files, i)))?;
@@ -179,7 +181,7 @@ impl Rounds<'_> {
 
     fn run(&mut self, zoo: &mut Zoo, reference: &[f32], skip: Option<usize>) -> Result<()> {
         let progress = Progress::new("align", zoo.count() - usize::from(skip.is_some()));
-        let matcher = Matcher::new(self.layout, self.groups, reference);
+        let to = To::new(self, reference);
         let files = &zoo.files;
         let round = &*self;
         zoo.weights.change(|i, row| {
@@ -187,7 +189,7 @@ impl Rounds<'_> {
                 return Ok(None);
             }
             round.go_on()?;
-            let aligned = round.network(&matcher, reference, i, row);
+            let aligned = round.network(&to, i, row);
             let aligned = aligned.map_err(|e| e.at(name(files, i)))?;
             progress.step(String::new);
             Ok(Some(aligned))
@@ -197,13 +199,19 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    fn network(
-        &self,
-        matcher: &Matcher<'_>,
-        reference: &[f32],
-        i: usize,
-        row: &[f32],
-    ) -> Result<Vec<f32>> {
+    fn network(&self, to: &To<'_>, i: usize, row: &[f32]) -> Result<Vec<f32>> {
+        let mut aligned = match &to.form {
+            Form::Order(matcher) => self.permuted(matcher, i, row)?,
+            Form::Rotation(procrustes) => procrustes.bring(row),
+        };
+        if let Some(canonical) = self.canonical {
+            canonical.gauges().face(&mut aligned, to.reference);
+        }
+        self.verifier.check(row, &aligned)?;
+        Ok(aligned)
+    }
+
+    fn permuted(&self, matcher: &Matcher<'_>, i: usize, row: &[f32]) -> Result<Vec<f32>> {
         let file = format!("{}-{i}", self.count);
         let known = match self.part {
             Some(part) => part
@@ -216,14 +224,34 @@ impl Rounds<'_> {
         let mut permuted = vec![0.0; row.len()];
         self.groups
             .permute(self.layout, row, &permutation, &mut permuted);
-        if let Some(gauges) = self.gauges {
-            gauges.face(&mut permuted, reference);
-        }
-        self.verifier.check(row, &permuted)?;
         if let Some(part) = self.part.filter(|_| found) {
             part.write(&file, &permutation.to_bytes())?;
         }
         Ok(permuted)
+    }
+}
+
+/// The network that all are brought to.
+struct To<'a> {
+    reference: &'a [f32],
+    form: Form<'a>,
+}
+
+/// What may be changed to get there, beside signs.
+enum Form<'a> {
+    /// The order of units alone.
+    Order(Matcher<'a>),
+    /// Rotations as well.
+    Rotation(Procrustes<'a>),
+}
+
+impl<'a> To<'a> {
+    fn new(rounds: &Rounds<'a>, reference: &'a [f32]) -> Self {
+        let form = match rounds.canonical.and_then(Canonical::rotations) {
+            Some(rotations) => Form::Rotation(Procrustes::new(rotations, reference)),
+            None => Form::Order(Matcher::new(rounds.layout, rounds.groups, reference)),
+        };
+        Self { reference, form }
     }
 }
 

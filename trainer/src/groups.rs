@@ -208,6 +208,14 @@ impl Groups {
         Ok(())
     }
 
+    /// These groups less some families and everything inside them.
+    pub fn without(&self, families: &[usize]) -> Self {
+        let mut rest = self.clone();
+        rest.forget(families);
+        rest.forget_fixed();
+        rest
+    }
+
     /// Forgets these families and everything inside them.
     fn forget(&mut self, families: &[usize]) {
         let chain =

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::Path};
 use dwf::{Model, layout::Transform, metadata::Metadata, ode::Solver};
 
 use crate::{
-    condition, error::Result, export::WHOLE, gauge::Gauges, groups::Groups, network::Network,
+    canonical::Canonical, condition, error::Result, export::WHOLE, groups::Groups, network::Network,
 };
 
 /// Describes the artifact.
@@ -17,14 +17,14 @@ pub fn inspect(artifact: &Path) -> Result<String> {
 }
 
 /// Describes the permutation groups of an ONNX file's network, and what else its units may be
-/// multiplied by.
+/// multiplied or turned by.
 ///
 /// Errors: those of [`Network::read_alone`], and of running it.
 pub fn groups(network: &Path) -> Result<String> {
     let network = Network::read_alone(network)?;
     let groups = Groups::find(&network)?;
-    let gauges = Gauges::find(&network, &groups)?;
-    Ok(groups.table(network.layout()) + &gauges.table())
+    let canonical = Canonical::find(&network, &groups, true)?;
+    Ok(groups.table(network.layout()) + &canonical.table())
 }
 
 fn describe(metadata: &Metadata, latent: usize) -> String {

@@ -14,18 +14,17 @@
 //! is corrected.
 
 mod descent;
-mod slot;
 
 use std::collections::BTreeSet;
 
 use dwf::layout::{Layout, TensorKind};
 use faer::{Accum, MatRef, Par, Side, linalg::matmul::matmul};
 
-use self::{
-    descent::Descent,
+use self::descent::Descent;
+use crate::{
+    groups::{Groups, Permutation},
     slot::{Slot, slots, unfold},
 };
-use crate::groups::{Groups, Permutation};
 
 /// A network that others are matched to.
 pub struct Matcher<'a> {

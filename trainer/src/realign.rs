@@ -7,11 +7,11 @@ use dwf::runtime::Runtime;
 use crate::{
     align::{Reference, Report, align},
     barrier::{self, Barrier},
+    canonical::Canonical,
     checkpoint::Checkpoint,
     dataset::{Batches, Dataset},
     error::{Result, Status, invalid},
-    files,
-    gauge::{self, Gauges},
+    files, gauge,
     groups::Groups,
     interrupt, progress,
     work::Work,
@@ -23,7 +23,7 @@ const LEAST: usize = 2;
 
 /// Aligns the zoo in folder `zoo`, whose architecture is that of the ONNX file `network` or what
 /// [`Source::open`] finds, and writes it to the folder `output`: the same tensors under the same
-/// names, permuted, and with `canonical` in their [canonical form](crate::gauge); integers as they are. With a file of
+/// names, permuted, and with `canonical` in their [canonical form](crate::canonical); integers as they are. With a file of
 /// `data`, the barriers before and after are measured on it.
 ///
 /// Errors: as [`Source::open`], [`Source::read`] and [`align`]; INVALID_ARGUMENT if the output
@@ -56,8 +56,8 @@ pub fn realign(
              the network as ONNX and name it with --network",
         ));
     }
-    let gauges = canonical
-        .then(|| Gauges::find(&network, &groups))
+    let canonical = canonical
+        .then(|| Canonical::find(&network, &groups, true))
         .transpose()?;
     let data = data.map(Dataset::read).transpose()?;
     let rows = data
@@ -66,7 +66,7 @@ pub fn realign(
     let work = Work::open(output)?;
     let how = How {
         groups: &groups,
-        gauges: gauges.as_ref(),
+        canonical: canonical.as_ref(),
         reference,
     };
     let result = with(source, &how, output, rows.as_ref(), &work);
@@ -94,7 +94,7 @@ fn check_stems(files: &[String]) -> Result<()> {
 /// How to align.
 struct How<'a> {
     groups: &'a Groups,
-    gauges: Option<&'a Gauges<'a>>,
+    canonical: Option<&'a Canonical<'a>>,
     reference: Reference,
 }
 
@@ -109,7 +109,7 @@ fn with(
     let key = (
         source.fingerprint(),
         how.reference,
-        how.gauges.is_some(),
+        how.canonical.is_some(),
         version,
     );
     let part = work.part("align", &key)?;
@@ -118,7 +118,13 @@ fn with(
     let barrier = |zoo: &Zoo| rows.map(|rows| barrier::measure(zoo, rows)).transpose();
     let before = barrier(&zoo)?;
     let resumable = interrupt::resumable();
-    let report = align(&mut zoo, how.groups, how.gauges, how.reference, Some(&part))?;
+    let report = align(
+        &mut zoo,
+        how.groups,
+        how.canonical,
+        how.reference,
+        Some(&part),
+    )?;
     drop(resumable);
     let after = barrier(&zoo)?;
     write(&zoo, &folder, output)?;

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::{
     align::{Reference, align},
+    canonical::Canonical,
     checkpoint,
     condition::{CONDITIONS, Conditions},
     coordinates::{self, Coordinates, Decoded, Transformed},
@@ -25,7 +26,7 @@ use crate::{
     export::{self, About, WHOLE},
     files::{self, Staging},
     flow::{self, Flow, FlowOptions, Keep, State, Task, Training},
-    gauge::{self, Gauges},
+    gauge,
     groups::Groups,
     interrupt,
     isometry::Isometry,
@@ -64,6 +65,7 @@ const LATENT: &str = "latent";
 /// zoos were matched to the first network, and not brought to their canonical form.
 const REFERENCE: &str = "alignment.reference";
 const MEAN: &str = "mean of canonical networks";
+const TURNED: &str = "mean of canonical networks, turned";
 const NONE: &str = "none";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
@@ -187,6 +189,8 @@ struct Inputs {
     zoo: Zoo,
     /// See [`gauge::is_known`].
     known: bool,
+    /// What it was aligned to.
+    reference: &'static str,
     /// What tells the zoo's files from others.
     fingerprint: Fingerprint,
     conditions: Option<Conditions>,
@@ -206,6 +210,7 @@ impl Inputs {
         let mut inputs = Self {
             name,
             known: gauge::is_known(&zoo.network, folder)?,
+            reference: NONE,
             fingerprint,
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
@@ -250,7 +255,7 @@ fn learn(
     if !options.aligned {
         let _resumable = interrupt::resumable();
         let part = work.part("align", &inputs.fingerprint)?;
-        align_zoo(&mut inputs.zoo, inputs.known, Some(&part))?;
+        inputs.reference = align_zoo(&mut inputs.zoo, inputs.known, true, Some(&part))?;
     }
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
     let latents = encode(inputs, &parts, options, work.folder())?;
@@ -831,14 +836,18 @@ fn gigabytes(bytes: usize) -> String {
 }
 
 /// Networks of one scale and sign, which they can be brought to where what is between their layers
-/// is `known`, mix best when they are matched to their mean.
-fn align_zoo(zoo: &mut Zoo, known: bool, part: Option<&Part>) -> Result<()> {
+/// is `known`, mix best when they are matched to their mean. Says what they were matched to; with
+/// `turn` by rotations, too, where there are any.
+fn align_zoo(zoo: &mut Zoo, known: bool, turn: bool, part: Option<&Part>) -> Result<&'static str> {
     let network = zoo.network.clone();
     let groups = Groups::find(&network)?;
     groups.warnings().iter().for_each(|w| progress::warn(w));
-    let gauges = known.then(|| Gauges::find(&network, &groups)).transpose()?;
-    align(zoo, &groups, gauges.as_ref(), Reference::Mean, part)?;
-    Ok(())
+    let canonical = known
+        .then(|| Canonical::find(&network, &groups, turn))
+        .transpose()?;
+    align(zoo, &groups, canonical.as_ref(), Reference::Mean, part)?;
+    let turned = canonical.is_some_and(|canonical| canonical.rotations().is_some());
+    Ok(if turned { TURNED } else { MEAN })
 }
 
 /// Aligns a zoo as the one was that an artifact of this provenance was trained on.
@@ -849,9 +858,9 @@ pub(crate) fn align_again(
 ) -> Result<()> {
     match provenance.get(REFERENCE).map(String::as_str) {
         Some(NONE) => Ok(()),
-        Some(MEAN) => {
+        Some(reference @ (MEAN | TURNED)) => {
             let known = gauge::is_known(&zoo.network, folder)?;
-            align_zoo(zoo, known, None)
+            align_zoo(zoo, known, reference == TURNED, None).map(drop)
         }
         _ => {
             let groups = Groups::find(&zoo.network)?;
@@ -873,12 +882,9 @@ fn provenance(
         serde_json::Value::String(text) => text,
         other => other.to_string(),
     };
-    let [alignment, reference] = match options.aligned {
-        true => ["as the zoo came", NONE],
-        false => [
-            "weight matching (arXiv 2209.04836, 2505.22697), verified",
-            MEAN,
-        ],
+    let alignment = match inputs.reference {
+        NONE => "as the zoo came",
+        _ => "weight matching (arXiv 2209.04836, 2505.22697), verified",
     };
     [
         ("tool", format!("dwf-trainer {}", env!("CARGO_PKG_VERSION"))),
@@ -886,7 +892,7 @@ fn provenance(
         ("networks", inputs.zoo.count().to_string()),
         ("networks.held_out", parts.held_out.len().to_string()),
         ("alignment", alignment.into()),
-        (REFERENCE, reference.into()),
+        (REFERENCE, inputs.reference.into()),
         ("seed", flow.seed.to_string()),
         ("steps", flow.steps.to_string()),
         ("velocity", json(json!(shape.variant))),

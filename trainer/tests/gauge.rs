@@ -4,6 +4,7 @@ mod common;
 
 use dwf_trainer::{
     align::{Reference, align},
+    canonical::Canonical,
     gauge::{Gauges, Kind},
     groups::Groups,
     network::Network,
@@ -126,7 +127,8 @@ fn alignment_finds_planted_orders_scales_and_signs_together() {
         };
         assert!(apart(&zoo) > 1e-3, "{name}: order alone is not enough");
         let mut zoo = Zoo::made(network.clone(), before);
-        align(&mut zoo, &groups, Some(&gauges), Reference::First, None).unwrap();
+        let canonical = Canonical::find(&network, &groups, true).unwrap();
+        align(&mut zoo, &groups, Some(&canonical), Reference::First, None).unwrap();
         assert_near(&zoo.weights.row(0), &zoo.weights.row(1));
     }
 }

@@ -2,13 +2,11 @@
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 
-use super::{
-    Matcher, Tree,
-    slot::{Slot, unfold},
-};
+use super::{Matcher, Tree};
 use crate::{
     assignment,
     groups::{Permutation, take, take_within_groups},
+    slot::{Slot, unfold},
 };
 
 /// Gains below this part of the sum of a family's costs are rounding.

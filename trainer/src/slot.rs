@@ -7,19 +7,20 @@ use dwf::layout::TensorSpec;
 use crate::groups::Groups;
 
 /// A family's units along one axis of one tensor.
-pub(super) struct Slot {
-    pub(super) tensor: usize,
-    pub(super) dim: usize,
-    pub(super) family: usize,
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) tensor: usize,
+    pub(crate) dim: usize,
+    pub(crate) family: usize,
     /// The places along the axis of every unit, [units, times].
-    pub(super) places: Vec<u32>,
-    pub(super) times: usize,
+    pub(crate) places: Vec<u32>,
+    pub(crate) times: usize,
     /// Trees of the units along the tensor's other axes.
-    pub(super) others: BTreeSet<usize>,
+    pub(crate) others: BTreeSet<usize>,
 }
 
 /// Where every family lies.
-pub(super) fn slots(groups: &Groups) -> Vec<Slot> {
+pub(crate) fn slots(groups: &Groups) -> Vec<Slot> {
     let mut slots = Vec::new();
     for (tensor, units) in groups.tensors().iter().enumerate() {
         for (dim, along) in units.dims.iter().enumerate() {
@@ -50,9 +51,26 @@ pub(super) fn slots(groups: &Groups) -> Vec<Slot> {
     slots
 }
 
+impl Slot {
+    /// Slots where every unit is once: the first places of all, the second, and so on.
+    pub(crate) fn once(&self) -> impl Iterator<Item = Self> + '_ {
+        (0..self.times).map(|time| Self {
+            places: self
+                .places
+                .iter()
+                .skip(time)
+                .step_by(self.times)
+                .copied()
+                .collect(),
+            times: 1,
+            ..self.clone()
+        })
+    }
+}
+
 /// The units of a slot as rows: [units, times * the rest of the tensor], at some places of another
 /// axis alone if `only` says so.
-pub(super) fn unfold(
+pub(crate) fn unfold(
     groups: &Groups,
     spec: &TensorSpec,
     slot: &Slot,
@@ -99,6 +117,20 @@ pub(super) fn unfold(
             for range in &inners {
                 rows.extend(&values[start + range.start..start + range.end]);
             }
+        }
+    }
+}
+
+/// Writes rows that [`unfold`] gave, of all places and of a kernel without groups, back.
+pub(crate) fn fold(spec: &TensorSpec, slot: &Slot, rows: &[f32], values: &mut [f32]) {
+    let outer: usize = spec.shape[..slot.dim].iter().product();
+    let inner: usize = spec.shape[slot.dim + 1..].iter().product();
+    let mut rows = rows.chunks_exact(inner);
+    for place in &slot.places {
+        for outer in 0..outer {
+            let start = (outer * spec.shape[slot.dim] + *place as usize) * inner;
+            let row = rows.next().expect("as many as unfolded");
+            values[start..][..inner].copy_from_slice(row);
         }
     }
 }

@@ -1,0 +1,157 @@
+//! Rotations that change nothing are found in real exports, and matched.
+
+mod common;
+
+use dwf_trainer::{
+    align::{Reference, align, distance},
+    canonical::Canonical,
+    groups::Groups,
+    network::Network,
+    random::Random,
+    rotation::Rotations,
+    rows::Rows,
+    verify::Verifier,
+    zoo::Zoo,
+};
+
+/// Blocks of the exported ViT.
+const BLOCKS: usize = 6;
+/// Largest squared distance of networks that were brought together, relative to their own squares:
+/// a weight takes part in some twenty products in single precision, whose sums are off by 1e-6.
+const TOLERANCE: f64 = 1e-8;
+
+/// Units of the streams that may be turned, and of a head for everything inside heads.
+fn found(name: &str) -> [Vec<usize>; 2] {
+    let network = common::exported(name);
+    let groups = Groups::find(&network).unwrap();
+    Rotations::find(&network, &groups).unwrap().sizes()
+}
+
+#[test]
+fn streams_that_only_layer_normalisation_reads_and_heads_may_be_turned() {
+    assert_eq!(found("vit"), [vec![192], vec![64; 2 * BLOCKS]]);
+    // What is normalised goes on as the stream; its heads are free all the same.
+    assert_eq!(found("bert_slim"), [vec![], vec![12; 4]]);
+}
+
+#[test]
+fn what_functions_look_at_one_by_one_may_not_be_turned() {
+    // Queries and keys have rotary positions, and heads share their keys.
+    for name in [
+        "mlp",
+        "tanh",
+        "resnet20",
+        "groupnorm",
+        "lstm",
+        "gru",
+        "llama_slim",
+    ] {
+        assert!(found(name).concat().is_empty(), "{name}");
+    }
+}
+
+/// Multiplies the gain of every normalisation, divides what reads it, and shifts both.
+fn unsettle(network: &Network, random: &mut Random, weights: &mut [f32]) {
+    let layout = network.layout();
+    let range = |name: String| layout.get(&name).unwrap().range();
+    let block = |b: usize| {
+        [("norm1", "attn.qkv"), ("norm2", "mlp.fc1")]
+            .map(|(norm, reader)| (format!("blocks.{b}.{norm}"), format!("blocks.{b}.{reader}")))
+    };
+    let pairs = (0..BLOCKS).flat_map(block);
+    for (norm, reader) in pairs.chain([("norm".into(), "head".into())]) {
+        let [gain, shift] = ["weight", "bias"].map(|part| range(format!("{norm}.{part}")));
+        let [matrix, bias] = ["weight", "bias"].map(|part| range(format!("{reader}.{part}")));
+        let units = gain.len();
+        let factors: Vec<f32> = (0..units).map(|_| 0.5 + random.uniform()).collect();
+        let shifts: Vec<f32> = (0..units).map(|_| random.symmetric(0.1)).collect();
+        for row in 0..bias.len() {
+            let row_weights = &mut weights[matrix.start + row * units..][..units];
+            let mut sum = 0.0;
+            for unit in 0..units {
+                row_weights[unit] /= factors[unit];
+                sum += row_weights[unit] * shifts[unit];
+            }
+            weights[bias.start + row] -= sum;
+        }
+        for unit in 0..units {
+            weights[gain.start + unit] *= factors[unit];
+            weights[shift.start + unit] =
+                weights[shift.start + unit] * factors[unit] + shifts[unit];
+        }
+    }
+}
+
+#[test]
+fn planted_rotations_gains_and_orders_of_a_vit_are_taken_away() {
+    let network = common::exported("vit");
+    let layout = network.layout();
+    let groups = Groups::find(&network).unwrap();
+    let canonical = Canonical::find(&network, &groups, true).unwrap();
+    let drawn = common::plausible_weights(layout, 3);
+    let verifier = Verifier::new(&network, &drawn, 3).unwrap();
+    let mut random = Random::new(3, 0);
+    let mut turned = drawn.clone();
+    canonical.canonicalise(&mut turned);
+    verifier.check(&drawn, &turned).unwrap();
+    canonical
+        .rotations()
+        .unwrap()
+        .shake(&mut random, &mut turned);
+    let permutation = groups.shuffled(&groups.outermost(), &mut random);
+    let mut planted = turned.clone();
+    groups.permute(layout, &turned, &permutation, &mut planted);
+    unsettle(&network, &mut random, &mut planted);
+    verifier.check(&drawn, &planted).unwrap();
+
+    let apart = |canonical: Option<&Canonical<'_>>| {
+        let mut zoo = Zoo::made(network.clone(), [&drawn[..], &planted[..]].concat());
+        align(&mut zoo, &groups, canonical, Reference::First, None).unwrap();
+        let [a, b] = [0, 1].map(|i| zoo.weights.row(i));
+        distance(layout, &a, &b) / distance(layout, &a, &vec![0.0; a.len()])
+    };
+    assert!(apart(None) > 0.1, "order alone is not enough");
+    let apart = apart(Some(&canonical));
+    assert!(apart < TOLERANCE, "{apart}");
+}
+
+#[test]
+fn both_sides_of_canonical_heads_have_one_gram_matrix() {
+    let network = common::exported("vit");
+    let layout = network.layout();
+    let groups = Groups::find(&network).unwrap();
+    let rotations = Rotations::find(&network, &groups).unwrap();
+    let mut weights = common::plausible_weights(layout, 4);
+    rotations.canonicalise(&mut weights);
+    let once = weights.clone();
+    rotations.canonicalise(&mut weights);
+    let zero = vec![0.0; weights.len()];
+    let size = distance(layout, &once, &zero);
+    assert!(distance(layout, &once, &weights) < TOLERANCE * size);
+
+    let (width, share) = (192, 64);
+    let tensor = |name: &str| &weights[layout.get(name).unwrap().range()];
+    let qkv = tensor("blocks.2.attn.qkv.weight");
+    let bias = tensor("blocks.2.attn.qkv.bias");
+    let out = tensor("blocks.2.attn.proj.weight");
+    // The values of the second head with their bias, and the columns that read them.
+    let first = 2 * width + share;
+    let value = |unit: usize| {
+        let row = &qkv[(first + unit) * width..][..width];
+        [row, &bias[first + unit..][..1]].concat()
+    };
+    let reader =
+        |unit: usize| -> Vec<f32> { out.chunks(width).map(|row| row[share + unit]).collect() };
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        products.sum()
+    };
+    for i in 0..share {
+        for j in 0..share {
+            let (a, b) = (dot(&value(i), &value(j)), dot(&reader(i), &reader(j)));
+            let of_values = dot(&value(i), &value(i)).max(dot(&value(j), &value(j)));
+            // Rounding of weights to single precision, in sums of some 200.
+            assert!((a - b).abs() < 1e-5 * of_values, "{i}, {j}: {a} and {b}");
+        }
+    }
+}
