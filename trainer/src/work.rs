@@ -1,7 +1,8 @@
 //! The work folder: finished parts of a long run, kept beside its output until it is done.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +17,9 @@ use crate::error::{Result, invalid, io};
 pub struct Work {
     folder: PathBuf,
 }
+
+/// Bytes of a seal.
+const SEAL: usize = 32;
 
 /// The part of one stage, that belongs to its inputs and options.
 pub struct Part {
@@ -100,16 +104,19 @@ impl Part {
         self.folder.join(name)
     }
 
-    /// A file's content, if it was finished.
+    /// A file's content, if [`Part::write`] wrote it here: what is damaged or from elsewhere is as
+    /// good as nothing.
     ///
     /// Errors: IO.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(io("read", &path)(e)),
-        }
+        let mut bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(io("read", &path)(e)),
+        };
+        let seal = bytes.split_off(bytes.len().saturating_sub(SEAL));
+        Ok((seal == self.seal(name, &bytes)).then_some(bytes))
     }
 
     /// Writes a file, whole or not at all.
@@ -117,8 +124,21 @@ impl Part {
     /// Errors: IO.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let (path, draft) = (self.path(name), self.path(&format!("{name}.draft")));
-        fs::write(&draft, bytes).map_err(io("write", &draft))?;
+        let write = || {
+            let mut file = File::create(&draft)?;
+            file.write_all(bytes)?;
+            file.write_all(&self.seal(name, bytes))
+        };
+        write().map_err(io("write", &draft))?;
         fs::rename(&draft, &path).map_err(io("write", &path))
+    }
+
+    /// What every file ends with: a digest of where it lies and what it holds.
+    fn seal(&self, name: &str, bytes: &[u8]) -> [u8; SEAL] {
+        let part = self.folder.file_name().unwrap_or_default();
+        let place = format!("{}/{name}/", part.to_string_lossy());
+        let digest = Sha256::new().chain_update(place).chain_update(bytes);
+        digest.finalize().into()
     }
 }
 
@@ -167,5 +187,29 @@ mod tests {
         assert_eq!(part.read("state").unwrap().unwrap(), b"x");
         work.finish().unwrap();
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn what_is_damaged_or_from_elsewhere_is_as_good_as_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = Work::open(&folder.path().join("iris.onnx")).unwrap();
+        let [part, other] = ["align", "flow"].map(|stage| work.part(stage, &1).unwrap());
+        part.write("a", b"weights").unwrap();
+        let whole = fs::read(part.path("a")).unwrap();
+        for cut in 0..whole.len() {
+            fs::write(part.path("a"), &whole[..cut]).unwrap();
+            assert_eq!(part.read("a").unwrap(), None, "{cut} bytes");
+            let mut damaged = whole.clone();
+            damaged[cut] ^= 1;
+            fs::write(part.path("a"), damaged).unwrap();
+            assert_eq!(part.read("a").unwrap(), None, "byte {cut}");
+        }
+        for place in [part.path("b"), other.path("a")] {
+            fs::write(place, &whole).unwrap();
+        }
+        assert_eq!(part.read("b").unwrap(), None);
+        assert_eq!(other.read("a").unwrap(), None);
+        fs::write(part.path("a"), &whole).unwrap();
+        assert_eq!(part.read("a").unwrap().unwrap(), b"weights");
     }
 }

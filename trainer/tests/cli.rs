@@ -708,18 +708,12 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
     let files = || ["onnx", "safetensors"].map(|e| fs::read(at.join("flow").with_extension(e)));
     succeeds(at, TRAIN);
     let whole = files().map(Result::unwrap);
-    let state = || -> Option<std::path::PathBuf> {
-        let parts = fs::read_dir(at.join("flow.work")).ok()?;
-        let mut states = parts.filter_map(|part| {
-            let state = part.ok()?.path().join("state.safetensors");
-            state.exists().then_some(state)
-        });
-        states.next()
-    };
     let mut process = common::training(at);
     common::signal(&mut process, "-INT", || true);
     assert_eq!(process.wait().unwrap().code(), Some(130));
-    assert!(state().is_some(), "no state is kept");
+    let kept = common::kept(&at.join("flow.work"));
+    let state = kept.iter().any(|(path, _)| path.ends_with("state"));
+    assert!(state, "no state is kept");
     succeeds(at, TRAIN);
     assert!(files().map(Result::unwrap) == whole);
     let all = ["flow.onnx", "flow.safetensors", "zoo"];

@@ -414,18 +414,6 @@ fn checkpoints_of_pytorch_are_aligned_however_they_were_saved() {
     }
 }
 
-/// Files of finished networks in the work folder, with the times at which they were written.
-#[cfg(unix)]
-fn finished(work: &Path) -> Vec<(PathBuf, SystemTime)> {
-    let parts = fs::read_dir(work).into_iter().flatten().flatten();
-    let files = parts.flat_map(|part| fs::read_dir(part.path()).into_iter().flatten().flatten());
-    let paths = files.map(|file| file.path());
-    let whole = paths.filter(|path| path.extension().is_none());
-    whole
-        .filter_map(|path| Some((path.clone(), fs::metadata(&path).ok()?.modified().ok()?)))
-        .collect()
-}
-
 /// After Ctrl-C finished networks are kept, and the same command goes on from them to the bytes of
 /// a run in one go.
 #[cfg(unix)]
@@ -456,7 +444,7 @@ fn a_stopped_alignment_goes_on_to_the_same_bytes() {
                 .to_string_lossy()
                 .starts_with(round)
         };
-        let begun = || finished(&work).iter().any(|(path, _)| in_round(path));
+        let begun = || common::kept(&work).iter().any(|(path, _)| in_round(path));
         common::signal(&mut process, "-INT", begun);
         let output = process.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -470,7 +458,7 @@ fn a_stopped_alignment_goes_on_to_the_same_bytes() {
             ],
         );
         assert_eq!(common::names(at), ["new.work", "whole", "zoo"]);
-        let kept = finished(&work);
+        let kept = common::kept(&work);
         let unfinished = kept.iter().filter(|(path, _)| in_round(path)).count() < NETWORKS - 1;
         assert!(unfinished, "it was not stopped in round {round}");
         // What an earlier process finished was not done again.

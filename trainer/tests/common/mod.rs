@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use dwf::{
@@ -90,6 +90,17 @@ pub(crate) fn points(x: &[f32], t: &[f32]) -> Points {
         t: t.to_vec(),
         condition: Vec::new(),
     }
+}
+
+/// Whole files in the parts of a work folder, with the times at which they were written.
+pub(crate) fn kept(work: &Path) -> Vec<(PathBuf, SystemTime)> {
+    let parts = fs::read_dir(work).into_iter().flatten().flatten();
+    let files = parts.flat_map(|part| fs::read_dir(part.path()).into_iter().flatten().flatten());
+    let paths = files.map(|file| file.path());
+    let whole = paths.filter(|path| path.extension().is_none());
+    whole
+        .filter_map(|path| Some((path.clone(), fs::metadata(&path).ok()?.modified().ok()?)))
+        .collect()
 }
 
 /// Names in a folder, sorted; hidden ones too.
