@@ -98,6 +98,30 @@ impl Quality {
     /// five.
     const MOST_NEAR_COPIES: f64 = 0.02;
 
+    /// As numbers, NaN for no shortfall.
+    pub fn to_numbers(self) -> [f64; 5] {
+        let shortfall = self.shortfall.unwrap_or(f64::NAN);
+        [
+            self.std_ratio,
+            self.near_copies,
+            shortfall,
+            self.novel_and_good,
+            self.loss,
+        ]
+    }
+
+    /// What [`Quality::to_numbers`] gave.
+    pub fn from_numbers(numbers: [f64; 5]) -> Self {
+        let [std_ratio, near_copies, shortfall, novel_and_good, loss] = numbers;
+        Self {
+            std_ratio,
+            near_copies,
+            shortfall: (!shortfall.is_nan()).then_some(shortfall),
+            novel_and_good,
+            loss,
+        }
+    }
+
     /// Whether these samples are better: first by what they lack in spread or have too many near
     /// copies, then by what their shortfall exceeds 0.1 % by, in steps of as much, then by the share
     /// of novel and good ones, and where that is about the same, by the loss.

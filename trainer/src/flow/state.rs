@@ -46,8 +46,8 @@ const AVERAGE: &str = "average";
 const FIRST: &str = "first_moment";
 const SECOND: &str = "second_moment";
 const KEPT: &str = "kept";
-/// [1 + checks, 7]: step, held-out loss, spread, near copies, shortfall, novel and good, loss; NaN
-/// where there is none. The first row is the standing flow.
+/// [1 + checks, 7]: step, held-out loss, NaN without one, and the quality's numbers. The first row
+/// is the standing flow.
 const CHECKS: &str = "checks";
 const CHECK_COLUMNS: usize = 7;
 
@@ -264,53 +264,26 @@ impl State {
 impl Log {
     fn rows(&self) -> Vec<f64> {
         let or_nan = |value: Option<f64>| value.unwrap_or(f64::NAN);
-        let mut rows = vec![
-            0.0,
-            or_nan(self.standing_still),
-            0.0,
-            0.0,
-            f64::NAN,
-            0.0,
-            0.0,
-        ];
+        let mut rows = vec![0.0; CHECK_COLUMNS];
+        rows[1] = or_nan(self.standing_still);
         for check in &self.checks {
-            let Quality {
-                std_ratio,
-                near_copies,
-                shortfall,
-                novel_and_good,
-                loss,
-            } = check.quality;
-            rows.extend([
-                check.step as f64,
-                or_nan(check.held_out_loss),
-                std_ratio,
-                near_copies,
-                or_nan(shortfall),
-                novel_and_good,
-                loss,
-            ]);
+            rows.extend([check.step as f64, or_nan(check.held_out_loss)]);
+            rows.extend(check.quality.to_numbers());
         }
         rows
     }
 
     fn from_rows(header: &Header, rows: &[f64]) -> Option<Self> {
         let some = |value: f64| (!value.is_nan()).then_some(value);
-        let mut rows = rows.chunks_exact(CHECK_COLUMNS);
-        let standing_still = some(rows.next()?[1]);
-        let checks: Vec<Check> = rows
-            .map(|row| Check {
-                step: row[0] as usize,
-                held_out_loss: some(row[1]),
-                quality: Quality {
-                    std_ratio: row[2],
-                    near_copies: row[3],
-                    shortfall: some(row[4]),
-                    novel_and_good: row[5],
-                    loss: row[6],
-                },
-            })
-            .collect();
+        let (rows, _) = rows.as_chunks::<CHECK_COLUMNS>();
+        let ([_, standing_still, ..], rows) = rows.split_first()?;
+        let standing_still = some(*standing_still);
+        let check = |[step, held_out_loss, quality @ ..]: &[f64; CHECK_COLUMNS]| Check {
+            step: *step as usize,
+            held_out_loss: some(*held_out_loss),
+            quality: Quality::from_numbers(*quality),
+        };
+        let checks: Vec<Check> = rows.iter().map(check).collect();
         let kept = match header.kept_step {
             Some(step) => Some(*checks.iter().find(|check| check.step == step)?),
             None => None,
