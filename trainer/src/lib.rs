@@ -37,6 +37,7 @@ pub mod judge;
 pub mod latent;
 pub mod matching;
 pub mod memory;
+pub mod mixer;
 pub mod mixing;
 pub mod mlp;
 pub mod network;

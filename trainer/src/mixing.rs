@@ -1,13 +1,12 @@
-//! How networks of a zoo are mixed to make what a flow learns, how far they may be, as far as
-//! mixtures work as well as the zoo does, and which mixtures those are.
+//! How networks of a zoo are mixed to make what a flow learns.
 
 use std::fmt;
 
+use dwf::metadata::hex;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use crate::{
-    error::Result, flow::Quality, judge::Judge, path::Latents, progress::Progress, random::Random,
-};
+use crate::random::Random;
 
 /// Networks, the first one's first, and their weights.
 pub type Mixture = Vec<(usize, f32)>;
@@ -24,24 +23,6 @@ pub struct Mixing {
     pub radius: f32,
 }
 
-/// Candidates. At less than some 21 degrees mixtures count as near copies: they are three times
-/// nearer to their first network than to any other.
-const CANDIDATES: [Mixing; 14] = [
-    Mixing::of(2, [21.0, 24.0], 1.0),
-    Mixing::of(2, [21.0, 30.0], 1.0),
-    Mixing::of(2, [21.0, 37.0], 1.0),
-    Mixing::PAIRS,
-    Mixing::of(2, [30.0, 45.0], 1.0),
-    Mixing::of(2, [30.0, 45.0], 0.9),
-    Mixing::of(2, [30.0, 45.0], 0.8),
-    Mixing::of(3, [25.0, 54.0], 1.0),
-    Mixing::of(3, [35.0, 54.0], 0.8),
-    Mixing::of(5, [30.0, 63.0], 1.0),
-    Mixing::of(5, [45.0, 63.0], 0.9),
-    Mixing::of(10, [45.0, 72.0], 0.8),
-    Mixing::of(10, [45.0, 72.0], 0.9),
-    Mixing::of(10, [45.0, 72.0], 1.0),
-];
 /// What the flow of an artifact learned, in its provenance: how networks were mixed, and how many
 /// mixtures were selected.
 pub mod key {
@@ -53,21 +34,11 @@ pub mod key {
     pub const ANY: &str = "any";
 }
 
-/// Mixtures that a candidate is measured by, and that are selected at a time.
-const NETWORKS: usize = 64;
-/// Of so many mixtures one is selected.
-pub const DRAWS: usize = 3;
-/// Selections that a flow learns from: a thousand mixtures, some ten times as many as it will be
-/// asked for.
-const SELECTIONS: usize = 16;
-const STREAM: u64 = 6;
-const SELECTION_STREAM: u64 = 8;
-
 impl Mixing {
     /// Two networks, from the least angle that makes no near copies to half way.
     pub const PAIRS: Self = Self::of(2, [20.0, 45.0], 1.0);
 
-    const fn of(networks: usize, angles: [f32; 2], radius: f32) -> Self {
+    pub(crate) const fn of(networks: usize, angles: [f32; 2], radius: f32) -> Self {
         Self {
             networks,
             angles,
@@ -111,86 +82,22 @@ impl fmt::Display for Mixing {
     }
 }
 
-/// The candidate whose selected mixtures are best on validation data, as [`Quality::better`] judges.
-/// Pairs where nothing can be measured.
-///
-/// Errors: those of the judge.
-pub fn choose(latents: &Latents, judge: &Judge<'_>, seed: u64) -> Result<Mixing> {
-    if !judge.has_score() {
-        return Ok(Mixing::PAIRS);
-    }
-    let mut best: Option<(Mixing, Quality)> = None;
-    let progress = Progress::new("mixing", CANDIDATES.len());
-    for mixing in CANDIDATES {
-        let mut random = Random::new(seed, STREAM);
-        let mixtures = working(latents, mixing, judge, &mut random)?;
-        let quality = judge.measure(&latents.mix(&mixtures))?;
-        if best.is_none_or(|(_, best)| quality.better(&best)) {
-            best = Some((mixing, quality));
+/// What tells mixtures from others.
+pub fn digest(mixtures: &[Mixture]) -> String {
+    let mut digest = Sha256::new();
+    for mixture in mixtures {
+        digest.update(mixture.len().to_le_bytes());
+        for (network, weight) in mixture {
+            digest.update(network.to_le_bytes());
+            digest.update(weight.to_le_bytes());
         }
-        progress.step(|| mixing.to_string());
     }
-    progress.finish();
-    Ok(best.map_or(Mixing::PAIRS, |(mixing, _)| mixing))
-}
-
-/// The mixtures for a flow to learn: of every three the one that works best, if the judge
-/// [selects](Judge::selects).
-///
-/// Errors: those of the judge.
-pub fn select(
-    latents: &Latents,
-    mixing: Mixing,
-    judge: &Judge<'_>,
-    seed: u64,
-) -> Result<Option<Vec<Mixture>>> {
-    if !judge.selects() {
-        return Ok(None);
-    }
-    let mut random = Random::new(seed, SELECTION_STREAM);
-    let mut selected = Vec::with_capacity(SELECTIONS * NETWORKS);
-    let progress = Progress::new("selection", SELECTIONS);
-    for _ in 0..SELECTIONS {
-        selected.extend(working(latents, mixing, judge, &mut random)?);
-        progress.step(String::new);
-    }
-    progress.finish();
-    Ok(Some(selected))
-}
-
-/// [`NETWORKS`] mixtures: those of [`DRAWS`] times as many that lack the least, or any where the
-/// judge does not select.
-fn working(
-    latents: &Latents,
-    mixing: Mixing,
-    judge: &Judge<'_>,
-    random: &mut Random,
-) -> Result<Vec<Mixture>> {
-    if !judge.selects() {
-        return Ok(latents.mixtures(NETWORKS, mixing, random));
-    }
-    let mixtures = latents.mixtures(DRAWS * NETWORKS, mixing, random);
-    let losses = judge.losses(&latents.mix(&mixtures))?;
-    Ok(least(mixtures, &losses, NETWORKS))
-}
-
-/// The `count` of these with the least losses.
-fn least<T>(all: Vec<T>, losses: &[f64], count: usize) -> Vec<T> {
-    let mut ranked: Vec<(T, &f64)> = all.into_iter().zip(losses).collect();
-    ranked.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-    ranked.truncate(count);
-    ranked.into_iter().map(|(one, _)| one).collect()
+    hex(&digest.finalize())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_least_losses_are_selected() {
-        let losses = [0.3, f64::INFINITY, 0.1, 0.2];
-        assert_eq!(least(vec!['a', 'b', 'c', 'd'], &losses, 2), ['c', 'd']);
-    }
 
     #[test]
     fn mixtures_have_their_angle_and_radius() {

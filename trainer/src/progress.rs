@@ -66,7 +66,7 @@ pub struct Progress {
     total: u64,
     done: AtomicU64,
     /// Steps that an earlier process did.
-    before: u64,
+    before: AtomicU64,
     start: Instant,
     /// Milliseconds from the start to the newest event.
     told: AtomicU64,
@@ -94,10 +94,18 @@ impl Progress {
             stage,
             total: total as u64,
             done: AtomicU64::new(done as u64),
-            before: done as u64,
+            before: AtomicU64::new(done as u64),
             start: Instant::now(),
             told: AtomicU64::new(0),
         }
+    }
+
+    /// A step that an earlier process did.
+    pub fn skip(&self) {
+        self.before.fetch_add(1, Ordering::Relaxed);
+        self.done.fetch_add(1, Ordering::Relaxed);
+        self.bar.inc(1);
+        self.bar.reset_eta();
     }
 
     /// One step is done; `message` is asked for when it is shown.
@@ -106,8 +114,8 @@ impl Progress {
         if is_json() {
             self.tell(done, &message);
         } else if !self.bar.is_hidden() {
-            // Messages cost more than steps of training can spare.
-            if done.is_multiple_of(16) || done == self.total {
+            // Messages cost more than steps of training can spare; dear steps are few.
+            if done.is_multiple_of((self.total / 100).clamp(1, 16)) || done == self.total {
                 self.bar.set_message(message());
                 self.bar.set_position(done);
             }
@@ -138,7 +146,8 @@ impl Progress {
     }
 
     fn seconds_left(&self, done: u64) -> f64 {
-        let each = self.start.elapsed().as_secs_f64() / (done - self.before) as f64;
+        let own = done - self.before.load(Ordering::Relaxed);
+        let each = self.start.elapsed().as_secs_f64() / own as f64;
         each * self.total.saturating_sub(done) as f64
     }
 

@@ -33,7 +33,7 @@ use crate::{
     export::{self, WHOLE},
     files::{self, Staging},
     flow::HeldOutLoss,
-    mixing,
+    mixer, mixing,
     obedience::Obedience,
     rows::Rows,
     train::{self, Parts},
@@ -392,7 +392,7 @@ fn mixing_note(model: &Model) -> Option<String> {
         Some(count) => format!(
             ", {count} of them, of every {} at random the one that lacked the least on training \
              rows, or on validation data where there are none",
-            mixing::DRAWS
+            mixer::DRAWS
         ),
     };
     Some(format!(

@@ -14,7 +14,8 @@ use dwf::{
     metadata::{self, hex},
     runtime::Runtime,
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
     align::{Reference, align},
@@ -33,6 +34,7 @@ use crate::{
     judge::Judge,
     latent::{self, Basis, BasisChoice, Fit},
     memory,
+    mixer::Mixer,
     mixing::{self, Mixing, Mixture},
     obedience::Obedience,
     path::{Coupling, Latents, PathOptions, Target, TimeDistribution},
@@ -44,13 +46,13 @@ use crate::{
         self,
         comparison::{Comparison, Subject},
         key,
-        metric::{Metric, Purpose},
+        metric::{self, Metric, Purpose},
     },
     rows::{Chosen, Rows, chunk_count},
     solver::{self, Choice},
     velocity::{Device, Shape, Variant, Velocity},
     work::{Part, Work},
-    zoo::{Fingerprint, MIN_NETWORKS, Source, Zoo},
+    zoo::{Fingerprint, MIN_NETWORKS, Source, Stamp, Zoo},
 };
 
 /// Fewer networks than this are trained on with a warning.
@@ -69,6 +71,8 @@ const TURNED: &str = "mean of canonical networks, turned";
 const NONE: &str = "none";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
+/// What another version has kept is not gone on from.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Of states and of the rules by which checks are kept; counts up when either changes.
 const STATE_FORMAT: u32 = 2;
 /// The state of a training in its part of the work folder, and how often it is written.
@@ -86,8 +90,8 @@ pub struct TrainOptions {
     pub width: Option<usize>,
     /// How the flow is trained; its seed is that of everything random.
     pub flow: FlowOptions,
-    /// How networks are mixed before they are learned; `None`: as [`mixing::choose`] says, and of
-    /// these what [`mixing::select`] does.
+    /// How networks are mixed before they are learned; `None`: as [`Mixer::choose`] says, and of
+    /// these what [`Mixer::select`] does.
     pub mixing: Option<Mixing>,
     /// Rounds of straightening.
     pub reflow: usize,
@@ -193,6 +197,8 @@ struct Inputs {
     reference: &'static str,
     /// What tells the zoo's files from others.
     fingerprint: Fingerprint,
+    /// The same of the data to select and to choose by.
+    data: Vec<Stamp>,
     conditions: Option<Conditions>,
     /// To select mixtures by; `None` where [`Inputs::selection`] needs none.
     training: Option<Metric>,
@@ -206,12 +212,14 @@ impl Inputs {
     fn read(folder: &Path, source: Source, options: &TrainOptions, work: &Work) -> Result<Self> {
         let name = folder_name(folder)?;
         let fingerprint = source.fingerprint();
+        let data = metric::FILES.map(|file| Stamp::of(folder, file));
         let zoo = source.read(Some(work.folder()))?;
         let mut inputs = Self {
             name,
             known: gauge::is_known(&zoo.network, folder)?,
             reference: NONE,
             fingerprint,
+            data: data.into(),
             conditions: read_conditions(folder, &zoo, options)?,
             held_out: Metric::find(folder, &zoo.network, Purpose::Test, options.data.as_deref())?,
             validation: Metric::find(folder, &zoo.network, Purpose::Validation, None)?,
@@ -239,6 +247,22 @@ impl Inputs {
         Some(self.training.as_ref().unwrap_or(validation))
     }
 
+    /// What everything that is done with latents depends on: networks, how they became latents, and
+    /// the data that judge them.
+    fn origin(&self, latents: &Encoded, options: &TrainOptions) -> Value {
+        json!([
+            VERSION,
+            STATE_FORMAT,
+            self.fingerprint,
+            self.known,
+            self.reference,
+            self.data,
+            options.basis,
+            options.flow.seed,
+            latents.digest(),
+        ])
+    }
+
     /// Length of a condition; 0 without.
     fn condition_size(&self) -> usize {
         self.conditions.as_ref().map_or(0, Conditions::size)
@@ -254,7 +278,7 @@ fn learn(
 ) -> Result<BTreeMap<String, f64>> {
     if !options.aligned {
         let _resumable = interrupt::resumable();
-        let part = work.part("align", &inputs.fingerprint)?;
+        let part = work.part("align", &(VERSION, &inputs.fingerprint, inputs.known))?;
         inputs.reference = align_zoo(&mut inputs.zoo, inputs.known, true, Some(&part))?;
     }
     let parts = Parts::split(inputs.zoo.count(), options.flow.seed);
@@ -268,13 +292,22 @@ fn learn(
         inputs.selection(options),
     )?;
     let mut options = options.clone();
-    let seed = options.flow.seed;
-    let mixing = match options.mixing {
-        Some(mixing) => mixing,
-        None => mixing::choose(&latents.training, &judge, seed)?,
+    let origin = inputs.origin(&latents, &options);
+    let (mixing, selection) = match options.mixing {
+        Some(mixing) => (mixing, None),
+        None => {
+            let _resumable = interrupt::resumable();
+            let mixer = Mixer {
+                latents: &latents.training,
+                judge: &judge,
+                seed: options.flow.seed,
+                part: &work.part("mixing", &origin)?,
+            };
+            let mixing = mixer.choose()?;
+            (mixing, mixer.select(mixing)?)
+        }
     };
     options.flow.path.mixing = mixing;
-    let selection = mixing::select(&latents.training, mixing, &judge, seed)?;
     let trainer = Trainer {
         latents: &latents,
         isometry: &isometry,
@@ -282,6 +315,7 @@ fn learn(
         judge: &judge,
         options: &options,
         work,
+        origin: &origin,
         output,
         about: About {
             layout: latents.coordinates.layout.clone(),
@@ -364,6 +398,19 @@ struct Encoded {
     figures: Vec<(&'static str, f64)>,
 }
 
+impl Encoded {
+    /// What tells these latents from others.
+    fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for latents in [&self.training, &self.held_out] {
+            let rows = latents.conditions.as_ref().map(|known| &known.rows[..]);
+            digest.update(bytemuck::cast_slice(&latents.values));
+            digest.update(bytemuck::cast_slice(rows.unwrap_or_default()));
+        }
+        hex(&digest.finalize())
+    }
+}
+
 fn encode(
     inputs: &Inputs,
     parts: &Parts,
@@ -423,6 +470,8 @@ struct Trainer<'a> {
     judge: &'a Judge<'a>,
     options: &'a TrainOptions,
     work: &'a Work,
+    /// See [`Inputs::origin`].
+    origin: &'a Value,
     output: &'a Path,
     about: About,
 }
@@ -523,33 +572,10 @@ impl Trainer<'_> {
 
     /// The part of the work folder for a training from `start` on these latents.
     fn part(&self, stage: &str, start: &Velocity, options: &FlowOptions) -> Result<Part> {
-        use sha2::{Digest, Sha256};
-        let mut digest = Sha256::new();
-        let Encoded {
-            training, held_out, ..
-        } = self.latents;
-        for values in [&training.values, &held_out.values, &start.weights] {
-            digest.update(bytemuck::cast_slice(values));
-        }
-        for latents in [training, held_out] {
-            let rows = latents.conditions.as_ref().map(|known| &known.rows[..]);
-            digest.update(bytemuck::cast_slice(rows.unwrap_or_default()));
-        }
-        for (network, weight) in self.selection.into_iter().flatten().flatten() {
-            digest.update(network.to_le_bytes());
-            digest.update(weight.to_le_bytes());
-        }
-        let version = env!("CARGO_PKG_VERSION");
-        self.work.part(
-            stage,
-            &(
-                version,
-                STATE_FORMAT,
-                start.shape,
-                options,
-                hex(&digest.finalize()),
-            ),
-        )
+        let selection = self.selection.map(mixing::digest);
+        let weights = hex(&Sha256::digest(bytemuck::cast_slice(&start.weights)));
+        let key = (self.origin, start.shape, options, selection, weights);
+        self.work.part(stage, &key)
     }
 
     fn straighten(
@@ -878,8 +904,8 @@ fn provenance(
 ) -> BTreeMap<String, String> {
     let flow = &options.flow;
     let shape = shape(&latents.training, options);
-    let json = |value: serde_json::Value| match value {
-        serde_json::Value::String(text) => text,
+    let json = |value: Value| match value {
+        Value::String(text) => text,
         other => other.to_string(),
     };
     let alignment = match inputs.reference {
@@ -887,7 +913,7 @@ fn provenance(
         _ => "weight matching (arXiv 2209.04836, 2505.22697), verified",
     };
     [
-        ("tool", format!("dwf-trainer {}", env!("CARGO_PKG_VERSION"))),
+        ("tool", format!("dwf-trainer {VERSION}")),
         ("zoo", inputs.name.clone()),
         ("networks", inputs.zoo.count().to_string()),
         ("networks.held_out", parts.held_out.len().to_string()),

@@ -76,8 +76,21 @@ impl Zoo {
 pub struct Fingerprint {
     /// See [`Network::fingerprint`].
     network: String,
-    /// Names, sizes and times.
-    files: Vec<(String, u64, Option<SystemTime>)>,
+    files: Vec<Stamp>,
+}
+
+/// What tells a file from itself after a change: its name, size and time.
+#[derive(Serialize)]
+pub struct Stamp(String, u64, Option<SystemTime>);
+
+impl Stamp {
+    /// Of a file in a folder, which need not exist.
+    pub fn of(folder: &Path, file: &str) -> Self {
+        let about = fs::metadata(folder.join(file)).ok();
+        let size = about.as_ref().map_or(0, |about| about.len());
+        let time = about.and_then(|about| about.modified().ok());
+        Self(file.into(), size, time)
+    }
 }
 
 /// A folder of checkpoints that are alike, of which no weight has been read.
@@ -136,15 +149,10 @@ impl Source {
 
     /// What tells these files and their architecture from others.
     pub fn fingerprint(&self) -> Fingerprint {
-        let about = |file: &String| {
-            let about = fs::metadata(self.folder.join(file)).ok();
-            let size = about.as_ref().map_or(0, |about| about.len());
-            let time = about.and_then(|about| about.modified().ok());
-            (file.clone(), size, time)
-        };
+        let stamp = |file: &String| Stamp::of(&self.folder, file);
         Fingerprint {
             network: self.network.fingerprint(),
-            files: self.files.iter().map(about).collect(),
+            files: self.files.iter().map(stamp).collect(),
         }
     }
 

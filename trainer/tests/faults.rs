@@ -7,12 +7,12 @@ mod common;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use common::{TRAIN, answer, exported, exported_path, normals, plausible_weights};
+use common::{TRAIN, answer, assert_says, exported, exported_path, normals, plausible_weights};
 use dwf_trainer::zoo::Writer;
 
 const DWF: &str = env!("CARGO_BIN_EXE_dwf");
@@ -217,4 +217,73 @@ fn a_killed_training_goes_on_to_the_same_bytes() {
             "{signals:?}"
         );
     }
+}
+
+/// Stopped while it chooses how networks are mixed, and while it selects mixtures, a training goes on
+/// to the bytes of a run in one go. It judges nothing again, but for what was damaged.
+#[test]
+fn a_training_that_is_stopped_before_its_flow_goes_on_to_the_same_bytes() {
+    // For each of 14 candidates, three batches to select one from, and that one; then three batches
+    // for each of 16 selections.
+    const CHOSEN: usize = 14 * (3 + 1);
+    const SELECTED: usize = CHOSEN + 16 * 3;
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    assert!(answer(at, "zoo iris -o zoo --count 12").0);
+    // By enough rows that it takes a while: the validation data's, again and again.
+    fs::remove_file(at.join("zoo/train.csv")).unwrap();
+    let validation = fs::read_to_string(at.join("zoo/validation.csv")).unwrap();
+    let (names, rows) = validation.split_once('\n').unwrap();
+    let many = format!("{names}\n{}", rows.repeat(300));
+    fs::write(at.join("zoo/validation.csv"), many).unwrap();
+    let train = || {
+        let (success, text) = answer(at, &format!("{TRAIN} --json"));
+        assert!(success, "{text}");
+        ["mixing", "selection"].map(|stage| text.contains(&format!(r#""stage":"{stage}""#)))
+    };
+    assert_eq!(train(), [true, true]);
+    let whole = artifact(at);
+    for name in ["flow.onnx", "flow.safetensors"] {
+        fs::remove_file(at.join(name)).unwrap();
+    }
+
+    let judged = || -> Vec<(PathBuf, SystemTime)> {
+        let kept = common::kept(&at.join("flow.work")).into_iter();
+        let of_mixing = |path: &Path| path.to_string_lossy().contains("/mixing-");
+        kept.filter(|(path, _)| of_mixing(path)).collect()
+    };
+    let stop = |signal: &str, count: usize| {
+        let mut process = common::start(at, TRAIN, Stdio::null(), Stdio::piped());
+        common::signal(&mut process, signal, || judged().len() >= count);
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = stop("-INT", 5);
+    assert_eq!(code, Some(130), "{said}");
+    let kept = "interrupted; every batch of mixtures judged so far is kept";
+    assert_says(&said, &[kept, "goes on"]);
+    let chosen = judged();
+    assert!(chosen.len() < CHOSEN, "it was not stopped while it chose");
+
+    let [damaged, foreign, other] = [0, 1, 2].map(|i| &chosen[i].0);
+    let before = [damaged, foreign].map(|path| fs::read(path).unwrap());
+    let mut bytes = before[0].clone();
+    bytes[0] ^= 1;
+    fs::write(damaged, bytes).unwrap();
+    fs::copy(other, foreign).unwrap();
+
+    assert_eq!(stop("-KILL", CHOSEN + 4).0, None);
+    let selected = judged();
+    assert!(
+        selected.len() < SELECTED,
+        "it was not stopped while it selected"
+    );
+    let again = chosen[2..].iter().find(|file| !selected.contains(file));
+    assert!(again.is_none(), "{again:?} was judged again");
+    assert!([damaged, foreign].map(|path| fs::read(path).unwrap()) == before);
+
+    assert_eq!(train(), [false, true], "what was chosen is chosen again");
+    assert!(artifact(at) == whole);
+    assert_eq!(common::names(at), ["flow.onnx", "flow.safetensors", "zoo"]);
 }

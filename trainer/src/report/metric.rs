@@ -36,6 +36,9 @@ const SELECTION_ROWS: usize = 512;
 /// An accuracy this much below the zoo's mean is still good.
 const GOOD_ACCURACY: f64 = 0.01;
 
+/// All that [`Metric::find`] looks at in a zoo's folder to select or to choose by.
+pub const FILES: [&str; 3] = [file::TRAINING, file::VALIDATION, task::ABOUT];
+
 /// A score of networks; more is better.
 pub struct Metric {
     kind: Kind,
