@@ -36,6 +36,9 @@ struct Cli {
 
 /// What shells report of a process that Ctrl-C ends.
 const INTERRUPTED: u8 = 130;
+/// Who asks to stop and waits longer than this is told why.
+#[cfg(unix)]
+const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[derive(Subcommand)]
 enum Command {
@@ -99,6 +102,7 @@ fn clean_up_when_told_to_stop() {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if interrupt::request() {
+                std::thread::spawn(say_that_it_takes_a_while);
                 continue;
             }
             let _nothing_is_written_from_here = files::abandon();
@@ -106,4 +110,14 @@ fn clean_up_when_told_to_stop() {
             std::process::exit(128 + signal);
         }
     });
+}
+
+/// Most work stops within a moment; on large networks it may take minutes.
+#[cfg(unix)]
+fn say_that_it_takes_a_while() {
+    std::thread::sleep(MOMENT);
+    progress::warn(
+        "stopping when what is being worked on can be kept; when asked again, at once and \
+         without it",
+    );
 }
