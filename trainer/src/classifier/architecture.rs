@@ -12,7 +12,7 @@ pub enum Architecture {
     /// average of two that were trained apart and aligned is worth nothing.
     Resnet,
     /// A vision transformer of pre-norm blocks, named as timm's: patches of a quarter of the image's
-    /// side, or of 4 pixels if that is more, 64 wide, 2 deep, 8 heads, the mean of its tokens
+    /// side, or of 4 pixels if that is more, 64 wide, 2 deep, 16 heads, the mean of its tokens
     /// classified.
     Vit,
 }
@@ -31,7 +31,7 @@ pub struct Image {
 const CHANNELS: [usize; 2] = [64, 128];
 const WIDTH: usize = 64;
 const DEPTH: usize = 2;
-const HEADS: usize = 8;
+const HEADS: usize = 16;
 /// Patches along a side of an image, if they have so many pixels along theirs.
 const PATCHES: usize = 4;
 const LEAST_PATCH: usize = 4;

@@ -28,7 +28,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = ReferenceName::First)]
     reference: ReferenceName,
     /// Also bring every network to one form of those that compute the same: units behind ReLU to the
-    /// scale at which weights before and behind have one norm, units behind tanh to one sign
+    /// scale at which weights before and behind have one norm, units behind tanh to one sign; and
+    /// turn residual streams that only layer normalisation reads, and what is inside heads
     #[arg(long)]
     canonical: bool,
     /// Rows to measure barriers of linear interpolation on, from the first network to others: a

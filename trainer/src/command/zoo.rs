@@ -107,7 +107,7 @@ pub(crate) enum NetworkName {
     Mlp,
     /// Residual, 64 and 128 channels, with batch normalisation
     Resnet,
-    /// Vision transformer, 64 wide, two blocks of eight heads
+    /// Vision transformer, 64 wide, two blocks of sixteen heads
     Vit,
 }
 
