@@ -6,26 +6,27 @@
 //! and kept against interruption. What else changes nothing is [`crate::canonical`]'s: scales and
 //! signs, and rotations, which [`crate::procrustes`] matches.
 
-use dwf::layout::{DType, Layout, TensorKind};
+use dwf::layout::{Layout, TensorKind};
 use rayon::prelude::*;
 
 use crate::{
     canonical::Canonical,
-    checkpoint,
-    error::Result,
+    error::{Error, Result, Status},
     groups::{Groups, Permutation},
     interrupt,
     matching::Matcher,
     procrustes::Procrustes,
     progress::Progress,
     rows::Rows,
-    verify::Verifier,
+    verify::{TOLERANCE, Verifier},
     work::Part,
     zoo::Zoo,
 };
 
 /// Rounds of matching to the mean, which settles in a few.
 const MEAN_ROUNDS: usize = 6;
+/// Weights are kept below this: half precision ends at 65504.
+const LARGEST: f32 = 6e4;
 /// The mean has settled when a round brings the networks nearer by less than this part.
 const SETTLED: f64 = 1e-3;
 
@@ -69,13 +70,18 @@ impl Report {
     pub fn table(&self) -> String {
         format!(
             "{} networks, verified in ONNX Runtime, in {} round{} of matching\n\
-             squared distance to their mean: {:.4} before, {:.4} after, {:.1} % less\n",
+             squared distance to their mean: {:.4} before, {:.4} after, {:.1} % {}\n",
             self.networks,
             self.rounds,
             if self.rounds == 1 { "" } else { "s" },
             self.before,
             self.after,
-            100.0 * self.reduction()
+            100.0 * self.reduction().abs(),
+            if self.reduction() < 0.0 {
+                "more"
+            } else {
+                "less"
+            }
         )
     }
 }
@@ -159,21 +165,19 @@ impl Rounds<'_> {
         let files = &zoo.files;
         zoo.weights.change(|i, before| {
             self.go_on()?;
-            let mut row = before.to_vec();
-            canonical.canonicalise(&mut row);
-            round(self.layout, &mut row);
-            let checked = self.verifier.check(before, &row);
-            checked.map_err(|e| e.at(name(files, i)))?;
+            let form = form(canonical, &self.verifier, before);
             progress.step(String::new);
-            Ok(Some(row))
+            form.map(Some).map_err(|e| e.at(name(files, i)))
         })?;
         progress.finish();
         Ok(())
     }
 
-    /// Stops if somebody asks, and the work can be gone on with.
+    /// Stops if somebody asks, and the work can be gone on with or begun again.
     fn go_on(&self) -> Result<()> {
+        let turned = self.canonical.and_then(Canonical::rotations).is_some();
         match self.part.is_some() && interrupt::requested() {
+            true if turned => Err(interrupt::lost("to align")),
             true => Err(interrupt::error("every network aligned so far")),
             false => Ok(()),
         }
@@ -255,13 +259,35 @@ impl<'a> To<'a> {
     }
 }
 
-/// Rounds weights as they will be stored, so that what is verified is what is written.
-fn round(layout: &Layout, weights: &mut [f32]) {
-    for spec in layout.tensors().iter().filter(|t| t.dtype != DType::F32) {
-        let weights = &mut weights[spec.range()];
-        let stored = checkpoint::encode(weights, spec.dtype);
-        checkpoint::decode(&stored, spec.dtype, weights);
+/// The canonical form of a network, which computes the same before it is rounded to how it is
+/// stored.
+fn form(canonical: &Canonical<'_>, verifier: &Verifier<'_>, before: &[f32]) -> Result<Vec<f32>> {
+    let mut row = before.to_vec();
+    canonical.canonicalise(&mut row);
+    let difference = verifier.difference(before, &row)?;
+    match difference < TOLERANCE && row.iter().all(|w| w.abs() < LARGEST) {
+        true => Ok(row),
+        false => Err(Error::new(
+            Status::Internal,
+            format!(
+                "its canonical form is off by {difference:.1e} of its outputs' size, or too large"
+            ),
+        )),
     }
+}
+
+/// Whether every network of a zoo has a canonical form that computes the same.
+///
+/// Errors: as [`align`]; INTERNAL naming the first found that has none.
+pub fn check_canonical(zoo: &mut Zoo, canonical: &Canonical<'_>) -> Result<()> {
+    let network = zoo.network.clone();
+    let verifier = Verifier::new(&network, &zoo.weights.row(0), 0)?;
+    let files = &zoo.files;
+    zoo.weights
+        .change(|i, before| match form(canonical, &verifier, before) {
+            Ok(_) => Ok(None),
+            Err(e) => Err(e.at(name(files, i))),
+        })
 }
 
 /// A network for people.

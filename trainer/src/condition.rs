@@ -9,7 +9,8 @@ use crate::error::{Result, invalid, io};
 
 /// The file in a zoo's folder that conditions are read from.
 pub const CONDITIONS: &str = "conditions.csv";
-/// The header of a column of class names.
+/// The headers of the column of files and of one of class names.
+const FILE: &str = "file";
 const CLASS: &str = "class";
 /// What "no condition" is on the scale of continuous ones, where the zoo spans -1 to 1.
 const NONE: f32 = -3.0;
@@ -114,7 +115,7 @@ impl Conditions {
             .map(str::trim)
             .collect();
         let names = &header[1..];
-        if names.is_empty() || names.iter().any(|name| name.is_empty()) {
+        if header[0] != FILE || names.is_empty() || names.iter().any(|name| name.is_empty()) {
             return Err(invalid(
                 "line 1 is no header; begin with 'file,class' or 'file' and a name a column",
             ));

@@ -36,6 +36,12 @@ pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
+/// The error that stopped work ends with if nothing of it is kept.
+pub fn lost(work: &str) -> Error {
+    let what = format!("interrupted; the same command begins {work} again");
+    Error::new(Status::Cancelled, what)
+}
+
 /// The error that stopped work ends with.
 pub fn error(kept: &str) -> Error {
     Error::new(

@@ -10,6 +10,7 @@
 pub mod adamw;
 pub mod align;
 pub mod assignment;
+mod attention;
 pub mod axes;
 pub mod barrier;
 pub mod canonical;

@@ -60,7 +60,11 @@ impl<'a> Procrustes<'a> {
             let anchored: Vec<usize> = anchored.copied().collect();
             self.turn_stream(stream, &anchored, &mut weights);
         }
-        let enough = SETTLED * f64::from(dot(network, network));
+        // What was matched to almost the same before begins nearer.
+        if inner(self.reference, network) > inner(self.reference, &weights) {
+            weights.copy_from_slice(network);
+        }
+        let enough = SETTLED * inner(network, network);
         let mut last = f64::NEG_INFINITY;
         for round in 0..MOST_ROUNDS {
             for heads in heads {
@@ -72,18 +76,13 @@ impl<'a> Procrustes<'a> {
             for stream in streams {
                 self.turn_stream(stream, &stream.slots, &mut weights);
             }
-            let similarity = self.similarity(&weights);
+            let similarity = inner(self.reference, &weights);
             if 2.0 * (similarity - last) < enough {
                 break;
             }
             last = similarity;
         }
         weights
-    }
-
-    fn similarity(&self, weights: &[f32]) -> f64 {
-        let pairs = self.reference.chunks(4096).zip(weights.chunks(4096));
-        pairs.map(|(a, b)| f64::from(dot(a, b))).sum()
     }
 
     /// Turns a stream as these of its slots like best, if there are any.
@@ -101,27 +100,12 @@ impl<'a> Procrustes<'a> {
     fn turn_heads(&self, heads: &Heads, order: bool, weights: &mut [f32]) {
         let places = &self.rotations.places;
         let count = places.count(heads.family);
-        let own = self.products(&heads.slots, weights);
         let inside = heads.inside.iter();
         let products: Vec<Mat<f64>> = inside
             .map(|inside| self.products(&inside.slots, weights))
             .collect();
-        let sources: Vec<usize> = match order {
-            true => {
-                let gain = |row: usize, column: usize| {
-                    let own = match heads.slots.is_empty() {
-                        true => 0.0,
-                        false => own[(row, column)],
-                    };
-                    let inside = products.iter();
-                    own + inside
-                        .map(|p| nearest(block(p, count, row, column)).1)
-                        .sum::<f64>()
-                };
-                let pairs = (0..count).flat_map(|row| (0..count).map(move |column| (row, column)));
-                let costs: Vec<f32> = pairs.map(|(r, c)| -gain(r, c) as f32).collect();
-                assignment::solve(&costs, count)
-            }
+        let sources = match order {
+            true => self.order(heads, &products, weights),
             false => (0..count).collect(),
         };
         let ones = vec![Mat::identity(1, 1); count];
@@ -133,6 +117,23 @@ impl<'a> Procrustes<'a> {
                 .collect();
             places.turn(&inside.slots, &sources, &rotations, weights);
         }
+    }
+
+    /// For every head of the reference the one that is nearest once turned, all together.
+    fn order(&self, heads: &Heads, products: &[Mat<f64>], weights: &[f32]) -> Vec<usize> {
+        let count = self.rotations.places.count(heads.family);
+        let own = match heads.slots[..] {
+            [] => Mat::zeros(count, count),
+            _ => self.products(&heads.slots, weights),
+        };
+        let cost = |row: usize, column: usize| {
+            let inside = products.iter();
+            let inside = inside.map(|products| gain(block(products, count, row, column)));
+            -(own[(row, column)] + inside.sum::<f64>()) as f32
+        };
+        let pairs = (0..count).flat_map(|row| (0..count).map(move |column| (row, column)));
+        let costs: Vec<f32> = pairs.map(|(row, column)| cost(row, column)).collect();
+        assignment::solve(&costs, count)
     }
 
     /// Inner products of the reference's units in these slots (row) with a network's (column).
@@ -158,30 +159,35 @@ impl<'a> Procrustes<'a> {
     }
 }
 
+/// Inner product of networks.
+fn inner(a: &[f32], b: &[f32]) -> f64 {
+    let pairs = a.chunks(4096).zip(b.chunks(4096));
+    pairs.map(|(a, b)| f64::from(dot(a, b))).sum()
+}
+
 /// What one of `count` heads, a row of blocks, has to do with another, a column.
 fn block(products: &Mat<f64>, count: usize, row: usize, column: usize) -> MatRef<'_, f64> {
     let share = products.nrows() / count;
     products.submatrix(row * share, column * share, share, share)
 }
 
-/// The rotation (or reflection) with the largest inner product with a matrix, and that product; the
-/// identity and 0 where the matrix is no number.
-fn nearest(matrix: MatRef<'_, f64>) -> (Mat<f32>, f64) {
+/// The rotation (or reflection) with the largest inner product with a matrix; the identity where
+/// the matrix is no number.
+pub(crate) fn rotation(matrix: MatRef<'_, f64>) -> Mat<f32> {
     let size = matrix.nrows();
     match matrix.svd() {
         Ok(svd) => {
-            let (left, right, values) = (svd.U(), svd.V(), svd.S().column_vector());
-            let rotation = left * right.transpose();
-            let rotation = Mat::from_fn(size, size, |i, j| rotation[(i, j)] as f32);
-            (rotation, (0..size).map(|i| values[i]).sum())
+            let rotation = svd.U() * svd.V().transpose();
+            Mat::from_fn(size, size, |i, j| rotation[(i, j)] as f32)
         }
-        Err(_) => (Mat::identity(size, size), 0.0),
+        Err(_) => Mat::identity(size, size),
     }
 }
 
-/// The rotation (or reflection) with the largest inner product with a matrix.
-pub(crate) fn rotation(matrix: MatRef<'_, f64>) -> Mat<f32> {
-    nearest(matrix).0
+/// That inner product; 0 where the matrix is no number.
+fn gain(matrix: MatRef<'_, f64>) -> f64 {
+    let values = matrix.singular_values().unwrap_or_default();
+    values.iter().sum()
 }
 
 /// A matrix of which the nearest rotation keeps the vector 1, as it does what is orthogonal to it:

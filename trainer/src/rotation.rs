@@ -18,6 +18,7 @@ use dwf::layout::{DType, Layout, TensorKind};
 use faer::{Mat, MatRef, Side};
 
 use crate::{
+    attention,
     error::Result,
     groups::Groups,
     network::Network,
@@ -84,7 +85,7 @@ impl<'a> Rotations<'a> {
         let places = Places::new(network.layout(), groups);
         let mut found = Self {
             streams: places.streams(network),
-            heads: places.heads(),
+            heads: places.heads(network),
             rest: groups.clone(),
             places,
         };
@@ -249,8 +250,9 @@ impl<'a> Places<'a> {
         };
         let tensors = self.layout.tensors();
         let bias = |weights: usize, bias: usize| {
-            let size = self.groups.families()[stream.family].units.len();
-            tensors[bias].count() * size == tensors[weights].count()
+            let size = self.count(stream.family);
+            tensors[bias].dtype == DType::F32
+                && tensors[bias].count() * size == tensors[weights].count()
         };
         let vector = |gain: usize| tensors[gain].shape.len() == 1 && once(gain);
         stream.norms.iter().all(|norm| {
@@ -261,7 +263,7 @@ impl<'a> Places<'a> {
         })
     }
 
-    fn heads(&self) -> Vec<Heads> {
+    fn heads(&self, network: &Network) -> Vec<Heads> {
         let groups = self.groups;
         let heads = |family: usize| {
             let inside = groups.inside(family).map(|inner| {
@@ -275,7 +277,9 @@ impl<'a> Places<'a> {
             });
             let inside: Vec<Inside> = inside.collect::<Option<_>>()?;
             let slots = self.of(family)?;
-            (!inside.is_empty()).then_some(Heads {
+            let families: Vec<usize> = inside.iter().map(|inside| inside.family).collect();
+            let turns = !inside.is_empty() && attention::is_bilinear(network, groups, &families);
+            turns.then_some(Heads {
                 family,
                 slots,
                 inside,
@@ -379,7 +383,7 @@ impl<'a> Places<'a> {
                 weights[self.layout.tensors()[*shift].range()].fill(0.0);
             }
         }
-        let units = self.groups.families()[stream.family].units.len();
+        let units = self.count(stream.family);
         for slot in &stream.slots {
             let mut rows = self.rows(*slot, weights);
             let length = rows.len() / units;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    align::{Reference, align},
+    align::{Reference, align, check_canonical},
     canonical::Canonical,
     checkpoint,
     condition::{CONDITIONS, Conditions},
@@ -36,6 +36,7 @@ use crate::{
     memory,
     mixer::Mixer,
     mixing::{self, Mixing, Mixture},
+    network::Network,
     obedience::Obedience,
     path::{Coupling, Latents, PathOptions, Target, TimeDistribution},
     pca::{Split, Wanted},
@@ -68,6 +69,7 @@ const LATENT: &str = "latent";
 const REFERENCE: &str = "alignment.reference";
 const MEAN: &str = "mean of canonical networks";
 const TURNED: &str = "mean of canonical networks, turned";
+const AS_THEY_ARE: &str = "mean";
 const NONE: &str = "none";
 /// Random streams of the seed, beside those of the flow.
 const HOLD_OUT_STREAM: u64 = 3;
@@ -227,9 +229,13 @@ impl Inputs {
             zoo,
         };
         if inputs.selection(options).is_some() {
-            // Training rows that do not fit are those of something else.
             let found = Metric::find(folder, &inputs.zoo.network, Purpose::Selection, None);
-            inputs.training = found.ok().flatten();
+            inputs.training = found.unwrap_or_else(|e| {
+                progress::warn(&format!(
+                    "{e}; mixtures are selected on validation data instead"
+                ));
+                None
+            });
         }
         check(&inputs, options)?;
         check_memory(&inputs, options)?;
@@ -868,12 +874,34 @@ fn align_zoo(zoo: &mut Zoo, known: bool, turn: bool, part: Option<&Part>) -> Res
     let network = zoo.network.clone();
     let groups = Groups::find(&network)?;
     groups.warnings().iter().for_each(|w| progress::warn(w));
-    let canonical = known
-        .then(|| Canonical::find(&network, &groups, turn))
-        .transpose()?;
+    let canonical = match known {
+        true => find_canonical(zoo, &network, &groups, turn)?,
+        false => None,
+    };
     align(zoo, &groups, canonical.as_ref(), Reference::Mean, part)?;
-    let turned = canonical.is_some_and(|canonical| canonical.rotations().is_some());
-    Ok(if turned { TURNED } else { MEAN })
+    Ok(match canonical {
+        Some(canonical) if canonical.rotations().is_some() => TURNED,
+        None if known => AS_THEY_ARE,
+        _ => MEAN,
+    })
+}
+
+/// The canonical form, if every network has one.
+fn find_canonical<'a>(
+    zoo: &mut Zoo,
+    network: &'a Network,
+    groups: &'a Groups,
+    turn: bool,
+) -> Result<Option<Canonical<'a>>> {
+    let canonical = Canonical::find(network, groups, turn)?;
+    match check_canonical(zoo, &canonical) {
+        Ok(()) => Ok(Some(canonical)),
+        Err(e) if e.status() == Status::Internal => {
+            progress::warn(&format!("{e}; all networks are matched as they are"));
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// Aligns a zoo as the one was that an artifact of this provenance was trained on.
@@ -888,6 +916,7 @@ pub(crate) fn align_again(
             let known = gauge::is_known(&zoo.network, folder)?;
             align_zoo(zoo, known, reference == TURNED, None).map(drop)
         }
+        Some(AS_THEY_ARE) => align_zoo(zoo, false, false, None).map(drop),
         _ => {
             let groups = Groups::find(&zoo.network)?;
             align(zoo, &groups, None, Reference::First, None).map(drop)

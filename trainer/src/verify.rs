@@ -43,16 +43,7 @@ impl<'a> Verifier<'a> {
     /// Errors: INVALID_ARGUMENT if `before` computes nothing finite; INTERNAL naming the first
     /// layer that differs by more than [`TOLERANCE`]; RUNTIME_FAILED.
     pub fn check(&self, before: &[f32], after: &[f32]) -> Result<()> {
-        let mut evaluator = self.evaluator()?;
-        let first = evaluator.run(before, &self.inputs)?;
-        let second = evaluator.run(after, &self.inputs)?;
-        self.idle().push(evaluator);
-        if !first.iter().all(Tensor::is_finite) {
-            return Err(invalid(
-                "the network's outputs on random input are not finite; leave it out of the zoo",
-            ));
-        }
-        let difference = difference(&first, &second);
+        let difference = self.difference(before, after)?;
         if difference < TOLERANCE {
             return Ok(());
         }
@@ -64,6 +55,22 @@ impl<'a> Verifier<'a> {
                 self.first_difference(before, after)?
             ),
         ))
+    }
+
+    /// The largest difference of the outputs of networks, relative to their size.
+    ///
+    /// Errors: INVALID_ARGUMENT if `before` computes nothing finite; RUNTIME_FAILED.
+    pub fn difference(&self, before: &[f32], after: &[f32]) -> Result<f32> {
+        let mut evaluator = self.evaluator()?;
+        let first = evaluator.run(before, &self.inputs)?;
+        let second = evaluator.run(after, &self.inputs)?;
+        self.idle().push(evaluator);
+        match first.iter().all(Tensor::is_finite) {
+            true => Ok(difference(&first, &second)),
+            false => Err(invalid(
+                "the network's outputs on random input are not finite; leave it out of the zoo",
+            )),
+        }
     }
 
     fn evaluator(&self) -> Result<Evaluator> {
@@ -126,7 +133,27 @@ fn of_tensor(a: &Tensor, b: &Tensor) -> f32 {
     };
     let largest = a.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
     let pairs = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    // NaN, which no comparison finds, is a difference.
-    let worst = pairs.fold(0f32, |worst, d| if d <= worst { worst } else { d });
-    worst / largest
+    // What is no number is different even from itself.
+    let number = |d: f32| if d.is_nan() { f32::INFINITY } else { d };
+    pairs.map(number).fold(0f32, f32::max) / largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Data;
+
+    #[test]
+    fn what_is_no_number_is_a_difference() {
+        let tensor = |values: [f32; 3]| {
+            [Tensor {
+                shape: vec![3],
+                data: Data::F32(values.into()),
+            }]
+        };
+        let [numbers, none] = [[1.0, 2.0, 3.0], [1.0, f32::NAN, 3.0]].map(tensor);
+        assert_eq!(difference(&numbers, &numbers), 0.0);
+        assert_eq!(difference(&numbers, &none), f32::INFINITY);
+        assert_eq!(difference(&none, &none), f32::INFINITY);
+    }
 }

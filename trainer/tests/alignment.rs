@@ -2,9 +2,7 @@
 
 mod common;
 
-use std::fs;
-
-use dwf::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_type, data_type};
+use dwf::onnx::{AttributeProto, NodeProto, TensorProto, attribute_type, data_type};
 use dwf_trainer::{
     align::{self, Reference, align},
     groups::{Groups, Permutation},
@@ -15,7 +13,6 @@ use dwf_trainer::{
     verify::Verifier,
     zoo::Zoo,
 };
-use prost::Message;
 
 fn mlp(sizes: &[usize]) -> Network {
     let (_, layout) = common::mlp(sizes);
@@ -298,20 +295,10 @@ fn a_network_that_was_changed_is_found_and_its_layer_named() {
     assert!(message.contains("not finite"), "{message}");
 }
 
-/// An export after a change of its graph.
-fn changed(name: &str, change: impl Fn(&mut GraphProto)) -> Network {
-    let mut model = common::exported(name).model().clone();
-    change(model.graph.as_mut().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("network.onnx");
-    fs::write(&path, model.encode_to_vec()).unwrap();
-    Network::read_alone(&path).unwrap()
-}
-
 /// An operator that tracing does not know, in the middle of a network that it knows.
 #[test]
 fn an_unknown_operator_fixes_what_it_touches_and_says_so() {
-    let network = changed("mlp", |graph| {
+    let network = common::changed("mlp", |graph| {
         let relu = graph.node.iter_mut().find(|n| n.op_type() == "Relu");
         relu.unwrap().op_type = Some("Atan".into());
     });
@@ -347,7 +334,7 @@ fn an_unknown_operator_fixes_what_it_touches_and_says_so() {
 /// unit lies in several places of one axis, whose order differs from unit to unit.
 #[test]
 fn units_that_cannot_be_permuted_after_all_stay() {
-    let network = changed("mlp", |graph| {
+    let network = common::changed("mlp", |graph| {
         let at = graph.node.iter().position(|n| n.op_type() == "Relu");
         let at = at.unwrap();
         let hidden = graph.node[at].input[0].clone();

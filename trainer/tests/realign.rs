@@ -10,7 +10,7 @@ use std::{
 
 use common::{answer, assert_says};
 use dwf::{
-    layout::Layout,
+    layout::{DType, Layout},
     onnx::{
         AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
         attribute_type, data_type,
@@ -91,6 +91,24 @@ fn two_networks_are_aligned() {
         written,
         ["net-000000.safetensors", "net-000001.safetensors"]
     );
+}
+
+/// What rounding to half precision costs, which 1e-4 of an output is less than, is not held against
+/// the canonical form of networks that are stored so.
+#[test]
+fn networks_in_half_precision_have_a_canonical_form() {
+    for dtype in [DType::F16, DType::Bf16] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let mut tensors = common::exported("mlp").layout().tensors().to_vec();
+        tensors.iter_mut().for_each(|tensor| tensor.dtype = dtype);
+        write_plausible(&at.join("zoo"), &Layout::from_specs(tensors).unwrap(), 8);
+        fs::copy(common::exported_path("mlp"), at.join("zoo/network.onnx")).unwrap();
+        let (done, said) = answer(at, "align zoo -o new --canonical --json");
+        assert!(done, "{said}");
+        let (done, said) = answer(at, "train zoo -o flow.onnx --steps 1 --json");
+        assert!(done && !said.contains("as they are"), "{said}");
+    }
 }
 
 /// Puts a network of other layers among the others, as the sixth.

@@ -2,6 +2,7 @@
 
 mod common;
 
+use dwf::onnx::{NodeProto, TensorProto, data_type};
 use dwf_trainer::{
     align::{Reference, align, distance},
     canonical::Canonical,
@@ -48,6 +49,36 @@ fn what_functions_look_at_one_by_one_may_not_be_turned() {
     ] {
         assert!(found(name).concat().is_empty(), "{name}");
     }
+}
+
+/// A clip that no random weights come near: nothing that is tried shows it.
+#[test]
+fn heads_behind_a_clip_may_not_be_turned() {
+    let network = common::changed("vit", |graph| {
+        let projected = |node: &NodeProto| node.output[0] == "linear";
+        let at = graph.node.iter().position(projected).unwrap();
+        graph.node[at].output[0] = "unclipped".into();
+        let bounds = [("least", -1e6), ("most", 1e6)];
+        graph
+            .initializer
+            .extend(bounds.map(|(name, bound)| TensorProto {
+                name: Some(name.into()),
+                data_type: Some(data_type::FLOAT),
+                float_data: vec![bound],
+                ..Default::default()
+            }));
+        let clip = NodeProto {
+            input: ["unclipped", "least", "most"].map(String::from).into(),
+            output: vec!["linear".into()],
+            op_type: Some("Clip".into()),
+            ..Default::default()
+        };
+        graph.node.insert(at + 1, clip);
+    });
+    let groups = Groups::find(&network).unwrap();
+    let rotations = Rotations::find(&network, &groups).unwrap();
+    // Those of the other blocks still are.
+    assert_eq!(rotations.sizes(), [vec![192], vec![64; 2 * (BLOCKS - 1)]]);
 }
 
 /// Multiplies the gain of every normalisation, divides what reads it, and shifts both.

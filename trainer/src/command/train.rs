@@ -161,7 +161,7 @@ struct Training {
 struct Solver {
     /// Largest relative error of the weights that the artifact's own solver makes; the cheapest
     /// that keeps to it, and to the spread within 2 %, is chosen
-    #[arg(long, default_value_t = solver::DEFAULT_ERROR)]
+    #[arg(long, default_value_t = solver::DEFAULT_ERROR, value_parser = positive)]
     solver_error: f64,
     /// Rounds of straightening: the flow is trained again on the ends of its own trajectories,
     /// as long each time, so that fewer evaluations follow it
@@ -371,6 +371,13 @@ fn fraction(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(fraction) if fraction > 0.0 && fraction <= 1.0 => Ok(fraction),
         _ => Err("give a number above 0 and up to 1".into()),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("give a number above 0".into()),
     }
 }
 

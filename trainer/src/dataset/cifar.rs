@@ -53,6 +53,9 @@ pub(super) fn read(files: &Files) -> Result<Images> {
     Ok(Images::new(IMAGE, training, test))
 }
 
+/// Classes by how many labels a record has.
+const CLASSES: [usize; 2] = [10, 100];
+
 fn part(files: &[PathBuf], labels: usize) -> Result<Dataset> {
     let record = labels + IMAGE.len();
     let (mut pixels, mut classes) = (Vec::new(), Vec::new());
@@ -67,7 +70,15 @@ fn part(files: &[PathBuf], labels: usize) -> Result<Dataset> {
             )));
         }
         for record in bytes.chunks_exact(record) {
-            classes.push(usize::from(record[labels - 1]));
+            let class = usize::from(record[labels - 1]);
+            if class >= CLASSES[labels - 1] {
+                return Err(invalid(format!(
+                    "'{}' has a label {class}, and there are {} classes; download it again",
+                    path.display(),
+                    CLASSES[labels - 1]
+                )));
+            }
+            classes.push(class);
             pixels.extend_from_slice(&record[labels..]);
         }
     }

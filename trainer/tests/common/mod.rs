@@ -14,7 +14,7 @@ use std::{
 use dwf::{
     layout::{DType, Layout},
     metadata::Source,
-    onnx::{ModelProto, data_type},
+    onnx::{GraphProto, ModelProto, data_type},
 };
 use dwf_trainer::{
     export::About,
@@ -215,4 +215,14 @@ pub(crate) fn plausible_weights(layout: &Layout, seed: u64) -> Vec<f32> {
         }
     }
     weights
+}
+
+/// An export after a change of its graph.
+pub(crate) fn changed(name: &str, change: impl Fn(&mut GraphProto)) -> Network {
+    let mut model = exported(name).model().clone();
+    change(model.graph.as_mut().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.onnx");
+    fs::write(&path, model.encode_to_vec()).unwrap();
+    Network::read_alone(&path).unwrap()
 }

@@ -1,0 +1,136 @@
+//! Whether what is inside attention heads is only ever multiplied by matrices and added up, so that
+//! it may be turned: a function that looks at it number by number forbids that, even one that does
+//! nothing to the numbers of a [trial](crate::trial), such as a clip.
+
+use std::collections::{HashMap, HashSet};
+
+use dwf::onnx::NodeProto;
+
+use crate::{groups::Groups, network::Network};
+
+/// Whether that is so of these families, all those inside the heads of one layer.
+pub(crate) fn is_bilinear(network: &Network, groups: &Groups, families: &[usize]) -> bool {
+    Walk::new(network, groups, families).passes()
+}
+
+struct Walk<'a> {
+    network: &'a Network,
+    values: HashMap<&'a str, Value>,
+}
+
+/// What is known of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    /// A tensor of weights, and whether the families lie in it.
+    Weights(bool),
+    /// Units of the families.
+    Inside,
+    /// What depends on neither weights nor inputs, but for their shapes.
+    Fixed,
+    /// Anything else.
+    Plain,
+}
+
+/// The walk has met something that does not turn with the units.
+struct Stop;
+
+impl<'a> Walk<'a> {
+    fn new(network: &'a Network, groups: &'a Groups, families: &[usize]) -> Self {
+        let lies_in = |tensor: usize| {
+            let mut units = groups.tensors()[tensor].dims.iter().flatten().flatten();
+            units.any(|unit| groups.place(*unit).is_some_and(|p| families.contains(&p.0)))
+        };
+        let tensors = network.layout().tensors().iter().enumerate();
+        let weights = tensors.map(|(i, spec)| (spec.name.as_str(), Value::Weights(lies_in(i))));
+        let weights: Vec<_> = weights.collect();
+        let names: HashSet<&str> = weights.iter().map(|(name, _)| *name).collect();
+        let constants = network
+            .graph()
+            .initializer
+            .iter()
+            .map(|tensor| tensor.name());
+        let constants = constants.filter(|name| !names.contains(name));
+        let constants = constants.map(|name| (name, Value::Fixed));
+        Self {
+            network,
+            values: constants.chain(weights.iter().copied()).collect(),
+        }
+    }
+
+    fn passes(mut self) -> bool {
+        for node in &self.network.graph().node {
+            let Ok(value) = self.node(node) else {
+                return false;
+            };
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
+                self.values.insert(name, value);
+            }
+        }
+        let mut outputs = self.network.outputs().iter();
+        outputs.all(|output| self.of(&output.name) != Value::Inside)
+    }
+
+    fn of(&self, name: &str) -> Value {
+        match name {
+            "" => Value::Fixed,
+            name => self.values.get(name).copied().unwrap_or(Value::Plain),
+        }
+    }
+
+    fn node(&self, node: &NodeProto) -> Result<Value, Stop> {
+        let inputs: Vec<Value> = node.input.iter().map(|name| self.of(name)).collect();
+        match node.op_type() {
+            // These look at no value, or at the first alone.
+            "Shape" | "Size" => Ok(Value::Fixed),
+            "Identity" | "Cast" | "CastLike" | "Transpose" => Ok(inputs[0]),
+            "MatMul" | "Gemm" => product(&inputs),
+            "Add" | "Concat" => sum(&inputs),
+            "Mul" | "Div" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Expand"
+            | "Slice" | "Split" | "Gather" | "Dropout" | "ReduceMean" | "ReduceSum" => {
+                factor(&inputs)
+            }
+            _ => other(&inputs),
+        }
+    }
+}
+
+/// Weights write units or read them, and units meet in inner products or are added up.
+fn product(inputs: &[Value]) -> Result<Value, Stop> {
+    match (inputs[0], inputs[1]) {
+        (Value::Inside, Value::Inside | Value::Weights(true)) => Ok(Value::Plain),
+        (Value::Plain, Value::Inside | Value::Weights(true)) => Ok(Value::Inside),
+        _ => other(inputs),
+    }
+}
+
+/// Units and their biases.
+fn sum(inputs: &[Value]) -> Result<Value, Stop> {
+    let inside = |value: &Value| matches!(value, Value::Inside | Value::Weights(true));
+    match inputs.contains(&Value::Inside) && inputs.iter().all(inside) {
+        true => Ok(Value::Inside),
+        false => other(inputs),
+    }
+}
+
+/// Units multiplied by a number, or in another shape.
+fn factor(inputs: &[Value]) -> Result<Value, Stop> {
+    let rest = inputs[1..].iter();
+    match inputs[0] {
+        Value::Inside if rest.clone().all(|value| *value == Value::Fixed) => Ok(Value::Inside),
+        _ => other(inputs),
+    }
+}
+
+/// Something of which only is known that it may not touch the units.
+fn other(inputs: &[Value]) -> Result<Value, Stop> {
+    if inputs
+        .iter()
+        .any(|value| matches!(value, Value::Inside | Value::Weights(true)))
+    {
+        return Err(Stop);
+    }
+    match inputs.iter().all(|value| *value == Value::Fixed) {
+        true => Ok(Value::Fixed),
+        false => Ok(Value::Plain),
+    }
+}
