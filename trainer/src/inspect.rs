@@ -5,7 +5,8 @@ use std::{fmt::Write, path::Path};
 use dwf::{Model, layout::Transform, metadata::Metadata, ode::Solver};
 
 use crate::{
-    canonical::Canonical, condition, error::Result, export::WHOLE, groups::Groups, network::Network,
+    canonical::Canonical, condition, error::Result, export::WHOLE, groups::Groups,
+    network::Network, zoo::Source,
 };
 
 /// Describes the artifact.
@@ -17,11 +18,17 @@ pub fn inspect(artifact: &Path) -> Result<String> {
 }
 
 /// Describes the permutation groups of an ONNX file's network, and what else its units may be
-/// multiplied or turned by.
+/// multiplied or turned by. Checkpoints beside the file say which of its tensors are weights; without
+/// any, those are that look like it.
 ///
 /// Errors: those of [`Network::read_alone`], and of running it.
 pub fn groups(network: &Path) -> Result<String> {
-    let network = Network::read_alone(network)?;
+    let folder = network.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    let network = match Source::open(folder, Some(network), 1) {
+        Ok(source) => source.network,
+        Err(_no_zoo) => Network::read_alone(network)?,
+    };
     let groups = Groups::find(&network)?;
     let canonical = Canonical::find(&network, &groups, true)?;
     Ok(groups.table(network.layout()) + &canonical.table())

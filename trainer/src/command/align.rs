@@ -11,8 +11,8 @@ use serde_json::json;
 /// For averaging, merging and interpolation, which need networks whose units correspond, and for
 /// looking at a zoo; `dwf train` does it by itself. Units are the channels and neurons that may be
 /// permuted, attention heads and what is inside them. Every result is run through ONNX Runtime
-/// beside its original. Ctrl-C stops it so that the same command goes on where it was; finished
-/// networks lie in ALIGNED.work until then.
+/// beside its original. Ctrl-C stops it so that the same command goes on where it was; the order
+/// of finished networks lies in ALIGNED.work until then, but of those that --canonical turns nothing.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The zoo's folder: *.safetensors, *.pt or *.pth, one network each
