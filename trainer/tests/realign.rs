@@ -93,6 +93,36 @@ fn two_networks_are_aligned() {
     );
 }
 
+/// PyTorch's exports have their weights in them, beside constants of the graph's own.
+#[test]
+fn checkpoints_beside_a_graph_say_which_tensors_are_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let mut tensors = common::exported("mlp").layout().tensors().to_vec();
+    let old = std::mem::replace(&mut tensors[0].name, "first".into());
+    let count = tensors[0].count();
+    exports(at, "mlp", |model| {
+        let graph = model.graph.as_mut().unwrap();
+        let own = |tensor: &&mut TensorProto| tensor.name() == old;
+        let tensor = graph.initializer.iter_mut().find(own).unwrap();
+        tensor.name = Some("first".into());
+        tensor.float_data = vec![1.0; count];
+        let names = graph.node.iter_mut().flat_map(|node| &mut node.input);
+        names
+            .filter(|name| **name == old)
+            .for_each(|name| *name = "first".into());
+    });
+    fs::rename(at.join("zoo/network.onnx"), at.join("alone.onnx")).unwrap();
+    fs::remove_dir_all(at.join("zoo")).unwrap();
+    write_plausible(&at.join("zoo"), &Layout::from_specs(tensors).unwrap(), 1);
+    fs::copy(at.join("alone.onnx"), at.join("zoo/network.onnx")).unwrap();
+    let table = |file: &str| answer(at, &format!("inspect --groups {file}"));
+    let (done, said) = table("zoo/network.onnx");
+    assert!(done && said.contains("first[0]"), "{said}");
+    let (done, said) = table("alone.onnx");
+    assert!(done && !said.contains("first"), "{said}");
+}
+
 /// What rounding to half precision costs, which 1e-4 of an output is less than, is not held against
 /// the canonical form of networks that are stored so.
 #[test]
