@@ -92,8 +92,9 @@ impl Quality {
     const SHORTFALL_STEP: f64 = 0.001;
     /// Areas are rounded to this, as 64 samples tell no more of them either.
     const AREA_STEP: f64 = 0.02;
-    /// The part of the zoo's spread that samples must keep and may reach.
-    const STD_RATIO: std::ops::RangeInclusive<f64> = 0.6..=1.15;
+    /// The part of the zoo's spread that samples must keep and may reach. Mixtures that lie 0.8 as
+    /// far from the mean as the zoo have that of its spread, and what a flow draws of them less.
+    const STD_RATIO: std::ops::RangeInclusive<f64> = 0.5..=1.15;
     /// The near copies that they may contain: one of 64, so that a hundred others will hardly have
     /// five.
     const MOST_NEAR_COPIES: f64 = 0.02;

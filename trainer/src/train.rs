@@ -76,7 +76,7 @@ const HOLD_OUT_STREAM: u64 = 3;
 /// What another version has kept is not gone on from.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Of states and of the rules by which checks are kept; counts up when either changes.
-const STATE_FORMAT: u32 = 2;
+const STATE_FORMAT: u32 = 3;
 /// The state of a training in its part of the work folder, and how often it is written.
 const STATE: &str = "state";
 const STATE_INTERVAL: Duration = Duration::from_secs(30);
