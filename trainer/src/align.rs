@@ -6,7 +6,8 @@
 //! and kept against interruption. What else changes nothing is [`crate::canonical`]'s: scales and
 //! signs, and rotations, which [`crate::procrustes`] matches.
 
-use dwf::layout::{Layout, TensorKind};
+use dwf::layout::{DType, Layout, TensorKind};
+use half::f16;
 use rayon::prelude::*;
 
 use crate::{
@@ -25,8 +26,6 @@ use crate::{
 
 /// Rounds of matching to the mean, which settles in a few.
 const MEAN_ROUNDS: usize = 6;
-/// Weights are kept below this: half precision ends at 65504.
-const LARGEST: f32 = 6e4;
 /// The mean has settled when a round brings the networks nearer by less than this part.
 const SETTLED: f64 = 1e-3;
 
@@ -165,7 +164,7 @@ impl Rounds<'_> {
         let files = &zoo.files;
         zoo.weights.change(|i, before| {
             self.go_on()?;
-            let form = form(canonical, &self.verifier, before);
+            let form = settled(self.layout, canonical, &self.verifier, before);
             progress.step(String::new);
             form.map(Some).map_err(|e| e.at(name(files, i)))
         })?;
@@ -261,19 +260,34 @@ impl<'a> To<'a> {
 
 /// The canonical form of a network, which computes the same before it is rounded to how it is
 /// stored.
-fn form(canonical: &Canonical<'_>, verifier: &Verifier<'_>, before: &[f32]) -> Result<Vec<f32>> {
+fn settled(
+    layout: &Layout,
+    canonical: &Canonical<'_>,
+    verifier: &Verifier<'_>,
+    before: &[f32],
+) -> Result<Vec<f32>> {
     let mut row = before.to_vec();
     canonical.canonicalise(&mut row);
-    let difference = verifier.difference(before, &row)?;
-    match difference < TOLERANCE && row.iter().all(|w| w.abs() < LARGEST) {
-        true => Ok(row),
-        false => Err(Error::new(
-            Status::Internal,
-            format!(
-                "its canonical form is off by {difference:.1e} of its outputs' size, or too large"
-            ),
-        )),
+    let halves = layout.tensors().iter().filter(|t| t.dtype == DType::F16);
+    let mut halves = halves.flat_map(|spec| &row[spec.range()]);
+    if halves.any(|w| w.abs() > f32::from(f16::MAX)) {
+        return Err(refused("does not fit into half precision".into()));
     }
+    let difference = verifier.difference(before, &row)?;
+    match difference < TOLERANCE {
+        true => Ok(row),
+        false => Err(refused(format!(
+            "computes something else: outputs differ by {difference:.1e} of their size"
+        ))),
+    }
+}
+
+fn refused(why: String) -> Error {
+    let what = format!(
+        "its canonical form {why}. Please report this with the ONNX file; without that form it can \
+         be aligned"
+    );
+    Error::new(Status::Internal, what)
 }
 
 /// Whether every network of a zoo has a canonical form that computes the same.
@@ -282,12 +296,18 @@ fn form(canonical: &Canonical<'_>, verifier: &Verifier<'_>, before: &[f32]) -> R
 pub fn check_canonical(zoo: &mut Zoo, canonical: &Canonical<'_>) -> Result<()> {
     let network = zoo.network.clone();
     let verifier = Verifier::new(&network, &zoo.weights.row(0), 0)?;
+    let progress = Progress::new("canonical", zoo.count());
     let files = &zoo.files;
-    zoo.weights
-        .change(|i, before| match form(canonical, &verifier, before) {
-            Ok(_) => Ok(None),
-            Err(e) => Err(e.at(name(files, i))),
-        })
+    zoo.weights.change(|i, before| {
+        if interrupt::requested() {
+            return Err(interrupt::lost("to align"));
+        }
+        let found = settled(network.layout(), canonical, &verifier, before);
+        progress.step(String::new);
+        found.map(|_| None).map_err(|e| e.at(name(files, i)))
+    })?;
+    progress.finish();
+    Ok(())
 }
 
 /// A network for people.

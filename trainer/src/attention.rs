@@ -83,8 +83,10 @@ impl<'a> Walk<'a> {
             // These look at no value, or at the first alone.
             "Shape" | "Size" => Ok(Value::Fixed),
             "Identity" | "Cast" | "CastLike" | "Transpose" => Ok(inputs[0]),
-            "MatMul" | "Gemm" => product(&inputs),
+            "MatMul" | "Gemm" | "Conv" => product(&inputs),
+            "Einsum" if inputs.len() == 2 => product(&inputs),
             "Add" | "Concat" => sum(&inputs),
+            "Mul" if inputs[0] != Value::Inside => factor(&[inputs[1], inputs[0]]),
             "Mul" | "Div" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Expand"
             | "Slice" | "Split" | "Gather" | "Dropout" | "ReduceMean" | "ReduceSum" => {
                 factor(&inputs)
@@ -98,25 +100,33 @@ impl<'a> Walk<'a> {
 fn product(inputs: &[Value]) -> Result<Value, Stop> {
     match (inputs[0], inputs[1]) {
         (Value::Inside, Value::Inside | Value::Weights(true)) => Ok(Value::Plain),
+        (Value::Inside, _) => Ok(Value::Inside),
         (Value::Plain, Value::Inside | Value::Weights(true)) => Ok(Value::Inside),
         _ => other(inputs),
     }
 }
 
-/// Units and their biases.
+/// Units and their biases, or weights and what stands for some that are not there.
 fn sum(inputs: &[Value]) -> Result<Value, Stop> {
-    let inside = |value: &Value| matches!(value, Value::Inside | Value::Weights(true));
-    match inputs.contains(&Value::Inside) && inputs.iter().all(inside) {
-        true => Ok(Value::Inside),
-        false => other(inputs),
+    let has = |value: Value| inputs.contains(&value);
+    if has(Value::Plain) || has(Value::Weights(false)) {
+        return other(inputs);
+    }
+    match has(Value::Weights(true)) && !has(Value::Inside) {
+        true => Ok(Value::Weights(true)),
+        false if has(Value::Inside) => Ok(Value::Inside),
+        false => Ok(Value::Fixed),
     }
 }
 
-/// Units multiplied by a number, or in another shape.
+/// Units, or weights that write or read them, multiplied by numbers that depend on no input, or in
+/// another shape.
 fn factor(inputs: &[Value]) -> Result<Value, Stop> {
-    let rest = inputs[1..].iter();
+    let constant = |value: &Value| matches!(value, Value::Fixed | Value::Weights(false));
     match inputs[0] {
-        Value::Inside if rest.clone().all(|value| *value == Value::Fixed) => Ok(Value::Inside),
+        value @ (Value::Inside | Value::Weights(true)) if inputs[1..].iter().all(constant) => {
+            Ok(value)
+        }
         _ => other(inputs),
     }
 }

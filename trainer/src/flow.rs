@@ -92,8 +92,8 @@ impl Quality {
     const SHORTFALL_STEP: f64 = 0.001;
     /// Areas are rounded to this, as 64 samples tell no more of them either.
     const AREA_STEP: f64 = 0.02;
-    /// The part of the zoo's spread that samples must keep and may reach. Mixtures that lie 0.8 as
-    /// far from the mean as the zoo have that of its spread, and what a flow draws of them less.
+    /// The part of the zoo's spread that samples must keep and may reach. Mixtures at 0.8 of the
+    /// zoo's distance from the mean have 0.8 of its spread, and what a flow draws of them has less.
     const STD_RATIO: std::ops::RangeInclusive<f64> = 0.5..=1.15;
     /// The near copies that they may contain: one of 64, so that a hundred others will hardly have
     /// five.

@@ -18,8 +18,8 @@ pub fn inspect(artifact: &Path) -> Result<String> {
 }
 
 /// Describes the permutation groups of an ONNX file's network, and what else its units may be
-/// multiplied or turned by. Checkpoints beside the file say which of its tensors are weights; without
-/// any, those are that look like it.
+/// multiplied or turned by. Checkpoints beside the file say which of its tensors are weights;
+/// without any, their names do.
 ///
 /// Errors: those of [`Network::read_alone`], and of running it.
 pub fn groups(network: &Path) -> Result<String> {

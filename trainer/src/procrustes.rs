@@ -60,7 +60,7 @@ impl<'a> Procrustes<'a> {
             let anchored: Vec<usize> = anchored.copied().collect();
             self.turn_stream(stream, &anchored, &mut weights);
         }
-        // What was matched to almost the same before begins nearer.
+        // After a round of matching, a network begins nearer to the next reference as it is.
         if inner(self.reference, network) > inner(self.reference, &weights) {
             weights.copy_from_slice(network);
         }

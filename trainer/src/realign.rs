@@ -23,8 +23,8 @@ const LEAST: usize = 2;
 
 /// Aligns the zoo in folder `zoo`, whose architecture is that of the ONNX file `network` or what
 /// [`Source::open`] finds, and writes it to the folder `output`: the same tensors under the same
-/// names, permuted, and with `canonical` in their [canonical form](crate::canonical); integers as they are. With a file of
-/// `data`, the barriers before and after are measured on it.
+/// names, permuted, and with `canonical` in their [canonical form](crate::canonical); integers as
+/// they are. With a file of `data`, the barriers before and after are measured on it.
 ///
 /// Errors: as [`Source::open`], [`Source::read`] and [`align`]; INVALID_ARGUMENT if the output
 /// holds anything; CANCELLED when [interrupted](interrupt), or IO: then what was done is kept

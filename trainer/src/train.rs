@@ -881,8 +881,8 @@ fn align_zoo(zoo: &mut Zoo, known: bool, turn: bool, part: Option<&Part>) -> Res
     align(zoo, &groups, canonical.as_ref(), Reference::Mean, part)?;
     Ok(match canonical {
         Some(canonical) if canonical.rotations().is_some() => TURNED,
-        None if known => AS_THEY_ARE,
-        _ => MEAN,
+        Some(_) => MEAN,
+        None => AS_THEY_ARE,
     })
 }
 
@@ -897,7 +897,7 @@ fn find_canonical<'a>(
     match check_canonical(zoo, &canonical) {
         Ok(()) => Ok(Some(canonical)),
         Err(e) if e.status() == Status::Internal => {
-            progress::warn(&format!("{e}; all networks are matched as they are"));
+            progress::warn(&format!("{e}, as all networks are now"));
             Ok(None)
         }
         Err(e) => Err(e),

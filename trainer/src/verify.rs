@@ -135,7 +135,11 @@ fn of_tensor(a: &Tensor, b: &Tensor) -> f32 {
     let pairs = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     // What is no number is different even from itself.
     let number = |d: f32| if d.is_nan() { f32::INFINITY } else { d };
-    pairs.map(number).fold(0f32, f32::max) / largest
+    let worst = pairs.map(number).fold(0f32, f32::max);
+    match largest.is_finite() {
+        true => worst / largest,
+        false => f32::INFINITY,
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +156,9 @@ mod tests {
             }]
         };
         let [numbers, none] = [[1.0, 2.0, 3.0], [1.0, f32::NAN, 3.0]].map(tensor);
+        let endless = tensor([1.0, 2.0, f32::INFINITY]);
+        assert_eq!(difference(&endless, &endless), f32::INFINITY);
+        assert_eq!(difference(&endless, &numbers), f32::INFINITY);
         assert_eq!(difference(&numbers, &numbers), 0.0);
         assert_eq!(difference(&numbers, &none), f32::INFINITY);
         assert_eq!(difference(&none, &none), f32::INFINITY);

@@ -4,8 +4,9 @@ mod common;
 
 use dwf::onnx::{NodeProto, TensorProto, data_type};
 use dwf_trainer::{
-    align::{Reference, align, distance},
+    align::{Reference, align, check_canonical, distance},
     canonical::Canonical,
+    error::Status,
     groups::Groups,
     network::Network,
     random::Random,
@@ -79,6 +80,44 @@ fn heads_behind_a_clip_may_not_be_turned() {
     let rotations = Rotations::find(&network, &groups).unwrap();
     // Those of the other blocks still are.
     assert_eq!(rotations.sizes(), [vec![192], vec![64; 2 * (BLOCKS - 1)]]);
+}
+
+/// Of sums and products either part may come first.
+#[test]
+fn the_order_of_operands_does_not_matter() {
+    let network = common::changed("vit", |graph| {
+        let commute = |node: &&mut NodeProto| matches!(node.op_type(), "Add" | "Mul");
+        let nodes = graph.node.iter_mut().filter(commute);
+        nodes.for_each(|node| node.input.swap(0, 1));
+    });
+    let groups = Groups::find(&network).unwrap();
+    let rotations = Rotations::find(&network, &groups).unwrap();
+    assert_eq!(rotations.sizes(), [vec![192], vec![64; 2 * BLOCKS]]);
+}
+
+/// With a stream so far from 0 what single precision leaves of a network is not the same once its
+/// mean is taken out.
+#[test]
+fn a_network_whose_canonical_form_computes_something_else_is_refused_and_stays() {
+    let network = common::exported("vit");
+    let groups = Groups::find(&network).unwrap();
+    let canonical = Canonical::find(&network, &groups, true).unwrap();
+    let mut far = common::plausible_weights(network.layout(), 5);
+    let bias = network.layout().get("patch_embed.proj.bias").unwrap();
+    far[bias.range()].iter_mut().for_each(|w| *w += 1e5);
+    let near = common::plausible_weights(network.layout(), 6);
+    let mut zoo = Zoo::made(network.clone(), [&near[..], &far[..]].concat());
+    let error = check_canonical(&mut zoo, &canonical).unwrap_err();
+    assert_eq!(error.status(), Status::Internal, "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("network 1: its canonical form computes something else")
+    );
+    let first = Reference::First;
+    assert!(align(&mut zoo, &groups, Some(&canonical), first, None).is_err());
+    let mut zoo = Zoo::made(network.clone(), [&near[..], &far[..]].concat());
+    align(&mut zoo, &groups, None, first, None).unwrap();
 }
 
 /// Multiplies the gain of every normalisation, divides what reads it, and shifts both.

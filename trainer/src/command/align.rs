@@ -12,7 +12,7 @@ use serde_json::json;
 /// looking at a zoo; `dwf train` does it by itself. Units are the channels and neurons that may be
 /// permuted, attention heads and what is inside them. Every result is run through ONNX Runtime
 /// beside its original. Ctrl-C stops it so that the same command goes on where it was; the order
-/// of finished networks lies in ALIGNED.work until then, but of those that --canonical turns nothing.
+/// of finished networks lies in ALIGNED.work until then. Networks that are turned begin again.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The zoo's folder: *.safetensors, *.pt or *.pth, one network each
