@@ -386,6 +386,7 @@ mod tests {
     fn bad_files_are_explained() {
         let message = |text| Conditions::parse(text, &files(2)).unwrap_err().to_string();
         assert!(message("").contains("line 1"));
+        assert!(message("name,class\nnet-0,a\nnet-1,b\n").contains("begin with 'file,class'"));
         assert!(message("file,class\nnet-0,a\nnet-9,a\n").contains("line 3: the zoo has no"));
         assert!(message("file,class\nnet-0,a\nnet-0,a\n").contains("line 3: 'net-0' comes twice"));
         assert!(message("file,class\nnet-0,a\n").contains("'net-1' is missing"));

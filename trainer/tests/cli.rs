@@ -355,6 +355,10 @@ fn bad_requests_are_refused_before_any_work() {
 
     refuse("train zoo", 2, &["--output"]);
     refuse("train zoo -o flow.onnx --latent 5", 2, &["--basis linear"]);
+    for error in ["0", "nan", "-1", "inf"] {
+        let line = format!("train zoo -o flow.onnx --solver-error={error}");
+        refuse(&line, 2, &["--solver-error", "give a number above 0"]);
+    }
     refuse("train zoo -o flow.onnx --basis cubic", 2, &["cubic"]);
     refuse("zoo iris -o new --count 7", 2, &["--count"]);
     refuse("train zoo -o flow.onnx --steps 0", 2, &["--steps"]);

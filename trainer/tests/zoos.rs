@@ -138,6 +138,12 @@ fn cifar_files_are_read() {
     let pixel = |value: f32| value / 127.5 - 1.0;
     assert_eq!(images.training.x[1024], pixel(23.0));
     assert_eq!(images.test.x[2 * 1024], pixel(31.0));
+    write("test_batch.bin", &[10]);
+    let message = Images::read(folder.path()).unwrap_err().to_string();
+    assert!(
+        message.contains("test_batch.bin' has a label 10"),
+        "{message}"
+    );
 
     // CIFAR-100 has a coarse label before the fine one.
     let folder = tempfile::tempdir().unwrap();
