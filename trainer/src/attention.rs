@@ -2,7 +2,7 @@
 //! it may be turned: a function that looks at it number by number forbids that, even one that does
 //! nothing to the numbers of a [trial](crate::trial), such as a clip.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use dwf::onnx::NodeProto;
 
@@ -36,24 +36,18 @@ struct Stop;
 
 impl<'a> Walk<'a> {
     fn new(network: &'a Network, groups: &'a Groups, families: &[usize]) -> Self {
-        let lies_in = |tensor: usize| {
-            let mut units = groups.tensors()[tensor].dims.iter().flatten().flatten();
-            units.any(|unit| groups.place(*unit).is_some_and(|p| families.contains(&p.0)))
+        let lies_in = |tensor| {
+            let mut inside = groups.families_in(tensor);
+            inside.any(|family| families.contains(&family))
         };
+        let initializers = network.graph().initializer.iter();
+        let fixed = initializers.map(|tensor| (tensor.name(), Value::Fixed));
         let tensors = network.layout().tensors().iter().enumerate();
         let weights = tensors.map(|(i, spec)| (spec.name.as_str(), Value::Weights(lies_in(i))));
-        let weights: Vec<_> = weights.collect();
-        let names: HashSet<&str> = weights.iter().map(|(name, _)| *name).collect();
-        let constants = network
-            .graph()
-            .initializer
-            .iter()
-            .map(|tensor| tensor.name());
-        let constants = constants.filter(|name| !names.contains(name));
-        let constants = constants.map(|name| (name, Value::Fixed));
         Self {
             network,
-            values: constants.chain(weights.iter().copied()).collect(),
+            // Weights are initializers, too, and come last.
+            values: fixed.chain(weights).collect(),
         }
     }
 

@@ -540,8 +540,8 @@ impl<'a> Walk<'a> {
     }
 
     fn lies_somewhere(&self, tensor: usize) -> bool {
-        let rank = self.groups.tensors()[tensor].dims.len();
-        (0..rank).any(|dim| self.lies_in(tensor, dim))
+        let mut families = self.groups.families_in(tensor);
+        families.any(|family| family == self.family)
     }
 }
 

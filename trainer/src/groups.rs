@@ -267,6 +267,12 @@ impl Groups {
         place.map(|(family, place)| (family as usize, place as usize))
     }
 
+    /// The family of every unit in a tensor that can move.
+    pub fn families_in(&self, tensor: usize) -> impl Iterator<Item = usize> + '_ {
+        let units = self.tensors[tensor].dims.iter().flatten().flatten();
+        units.filter_map(|unit| Some(self.place(*unit)?.0))
+    }
+
     /// Units of a family that one owner has; all, if they have none.
     pub fn share(&self, family: usize) -> usize {
         let Family { units, owner } = &self.families[family];

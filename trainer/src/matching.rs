@@ -23,7 +23,7 @@ use faer::{Accum, MatRef, Par, Side, linalg::matmul::matmul};
 use self::descent::Descent;
 use crate::{
     groups::{Groups, Permutation},
-    slot::{Slot, slots, unfold},
+    slot::{Slot, rows, slots},
 };
 
 /// A network that others are matched to.
@@ -67,12 +67,7 @@ impl<'a> Matcher<'a> {
         scale_statistics(layout, &slots, &mut weights);
         let rows: Vec<Vec<f32>> = slots
             .iter()
-            .map(|slot| {
-                let spec = &layout.tensors()[slot.tensor];
-                let mut rows = Vec::new();
-                unfold(groups, spec, slot, &weights[spec.range()], None, &mut rows);
-                rows
-            })
+            .map(|slot| rows(groups, layout, slot, &weights))
             .collect();
         let mut matcher = Self {
             groups,
@@ -135,16 +130,7 @@ impl<'a> Matcher<'a> {
         for family in self.groups.inside(root) {
             let share = self.groups.share(family);
             for slot in self.slots.iter().filter(|slot| slot.family == family) {
-                let spec = &self.layout.tensors()[slot.tensor];
-                let mut rows = Vec::new();
-                unfold(
-                    self.groups,
-                    spec,
-                    slot,
-                    &weights[spec.range()],
-                    None,
-                    &mut rows,
-                );
+                let rows = rows(self.groups, self.layout, slot, weights);
                 let length = rows.len() / (share * owners * slot.times);
                 if share == 1 || length == 1 {
                     continue;

@@ -94,6 +94,12 @@ impl Layer {
     }
 }
 
+/// Inner product of whole networks, whose many products are added up in double precision.
+pub(crate) fn inner(a: &[f32], b: &[f32]) -> f64 {
+    let pairs = a.chunks(4096).zip(b.chunks(4096));
+    pairs.map(|(a, b)| f64::from(dot(a, b))).sum()
+}
+
 /// Inner product, in lanes that the compiler can vectorise.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 16;

@@ -5,13 +5,14 @@
 //! only be permuted are matched in turns until they settle: a pair of heads gains what its best
 //! rotations gain. Streams come first, by the weights that nothing else moves.
 
-use faer::{Accum, Mat, MatMut, MatRef, Par, linalg::matmul::matmul};
+use faer::{Mat, MatRef};
 
 use crate::{
     assignment,
     matching::Matcher,
-    mlp::dot,
+    mlp::inner,
     rotation::{Heads, Rotations, Stream},
+    slot::add_products,
 };
 
 /// Rounds of matching everything in turns, which settle earlier.
@@ -53,12 +54,7 @@ impl<'a> Procrustes<'a> {
         } = self.rotations;
         let mut weights = network.to_vec();
         for stream in streams {
-            let anchored = stream
-                .slots
-                .iter()
-                .filter(|slot| places.is_anchored(**slot));
-            let anchored: Vec<usize> = anchored.copied().collect();
-            self.turn_stream(stream, &anchored, &mut weights);
+            self.turn_stream(stream, &stream.anchored, &mut weights);
         }
         // After a round of matching, a network begins nearer to the next reference as it is.
         if inner(self.reference, network) > inner(self.reference, &weights) {
@@ -145,24 +141,10 @@ impl<'a> Procrustes<'a> {
         let mut products = vec![0f32; count * count];
         for slot in slots {
             let rows = places.rows(*slot, weights);
-            let length = rows.len() / count;
-            matmul(
-                MatMut::from_row_major_slice_mut(&mut products, count, count),
-                Accum::Add,
-                MatRef::from_row_major_slice(&self.rows[*slot], count, length),
-                MatRef::from_row_major_slice(&rows, count, length).transpose(),
-                1.0,
-                Par::Seq,
-            );
+            add_products(&mut products, &self.rows[*slot], &rows);
         }
         Mat::from_fn(count, count, |i, j| f64::from(products[i * count + j]))
     }
-}
-
-/// Inner product of networks.
-fn inner(a: &[f32], b: &[f32]) -> f64 {
-    let pairs = a.chunks(4096).zip(b.chunks(4096));
-    pairs.map(|(a, b)| f64::from(dot(a, b))).sum()
 }
 
 /// What one of `count` heads, a row of blocks, has to do with another, a column.

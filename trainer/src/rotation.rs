@@ -24,7 +24,7 @@ use crate::{
     network::Network,
     procrustes,
     random::Random,
-    slot::{Slot, fold, slots, unfold},
+    slot::{Slot, fold, rows, slots},
     stream::{self, Norm},
     trial::Trial,
 };
@@ -58,6 +58,8 @@ pub(crate) struct Stream {
     pub(crate) family: usize,
     /// Numbers of its slots but for the normalisations'.
     pub(crate) slots: Vec<usize>,
+    /// Those of tensors in which nothing else moves.
+    pub(crate) anchored: Vec<usize>,
     norms: Vec<Norm>,
 }
 
@@ -162,9 +164,8 @@ impl<'a> Rotations<'a> {
             let Slot { tensor, dim, .. } = self.places.slots[slots[0]];
             format!("{}[{dim}]", self.places.layout.tensors()[tensor].name)
         };
-        let families = self.places.groups.families();
         let streams = self.streams.iter().map(|stream| {
-            let (units, first) = (families[stream.family].units.len(), first(&stream.slots));
+            let (units, first) = (self.places.count(stream.family), first(&stream.slots));
             format!("free turn  {units:>5} units of {first}\n")
         });
         let inside = self.heads.iter().flat_map(|heads| &heads.inside);
@@ -231,8 +232,10 @@ impl<'a> Places<'a> {
             };
             let mut slots = self.of(family)?;
             slots.retain(|i| !settled(self.slots[*i].tensor));
+            let anchored = slots.iter().copied().filter(|i| self.is_anchored(*i));
             let stream = Stream {
                 family,
+                anchored: anchored.collect(),
                 slots,
                 norms,
             };
@@ -290,18 +293,7 @@ impl<'a> Places<'a> {
 
     /// The units of a slot as rows.
     pub(crate) fn rows(&self, slot: usize, weights: &[f32]) -> Vec<f32> {
-        let slot = &self.slots[slot];
-        let spec = &self.layout.tensors()[slot.tensor];
-        let mut rows = Vec::new();
-        unfold(
-            self.groups,
-            spec,
-            slot,
-            &weights[spec.range()],
-            None,
-            &mut rows,
-        );
-        rows
+        rows(self.groups, self.layout, &self.slots[slot], weights)
     }
 
     fn put(&self, slot: usize, rows: &[f32], weights: &mut [f32]) {
@@ -311,7 +303,7 @@ impl<'a> Places<'a> {
     }
 
     /// Whether nothing moves along the other axes of a slot's tensor.
-    pub(crate) fn is_anchored(&self, slot: usize) -> bool {
+    fn is_anchored(&self, slot: usize) -> bool {
         let Slot { tensor, dim, .. } = self.slots[slot];
         let dims = self.groups.tensors()[tensor].dims.iter().enumerate();
         let mut others = dims.filter(|(other, _)| *other != dim);
@@ -423,7 +415,7 @@ impl<'a> Places<'a> {
     /// both have the same Gram matrix.
     fn balance(&self, inside: &Inside, sides: &[bool], weights: &mut [f32]) {
         let share = self.groups.share(inside.family);
-        let heads = self.groups.families()[inside.family].units.len() / share;
+        let heads = self.count(inside.family) / share;
         let order: Vec<usize> = (0..heads).collect();
         let of = |second: bool| {
             let slots = inside.slots.iter().zip(sides);

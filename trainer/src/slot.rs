@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use dwf::layout::TensorSpec;
+use dwf::layout::{Layout, TensorSpec};
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 
 use crate::groups::Groups;
 
@@ -119,6 +120,28 @@ pub(crate) fn unfold(
             }
         }
     }
+}
+
+/// All units of a slot in a network's weights, as rows.
+pub(crate) fn rows(groups: &Groups, layout: &Layout, slot: &Slot, weights: &[f32]) -> Vec<f32> {
+    let spec = &layout.tensors()[slot.tensor];
+    let mut rows = Vec::new();
+    unfold(groups, spec, slot, &weights[spec.range()], None, &mut rows);
+    rows
+}
+
+/// products [n, n] += a [n, k] b' [k, n].
+pub(crate) fn add_products(products: &mut [f32], a: &[f32], b: &[f32]) {
+    let n = products.len().isqrt();
+    let length = a.len() / n;
+    matmul(
+        MatMut::from_row_major_slice_mut(products, n, n),
+        Accum::Add,
+        MatRef::from_row_major_slice(a, n, length),
+        MatRef::from_row_major_slice(b, n, length).transpose(),
+        1.0,
+        Par::Seq,
+    );
 }
 
 /// Writes rows that [`unfold`] gave, of all places and of a kernel without groups, back.

@@ -149,17 +149,14 @@ impl<'a> Walk<'a> {
     }
 
     fn sum(&mut self, inputs: &[Value]) -> Result<Value, Stop> {
-        let (read, added) = match inputs {
-            [Value::Read { norm, reader }, added] | [added, Value::Read { norm, reader }] => {
-                (Some((*norm, *reader)), Some(added))
+        match inputs {
+            [Value::Read { norm, reader }, Value::Weights(bias)]
+            | [Value::Weights(bias), Value::Read { norm, reader }] => {
+                self.norms[*norm].readers[*reader].bias = Some(*bias);
+                self.other(inputs)
             }
-            _ => (None, None),
-        };
-        if let (Some((norm, reader)), Some(bias)) = (read, bias(added)) {
-            self.norms[norm].readers[reader].bias = Some(bias);
-            return self.other(inputs);
+            _ => self.join(inputs),
         }
-        self.join(inputs)
     }
 
     /// Parts of the stream, with weights that lie in it.
@@ -200,12 +197,8 @@ impl<'a> Walk<'a> {
         let Value::Weights(tensor) = value else {
             return false;
         };
-        let mut units = self.groups.tensors()[tensor]
-            .dims
-            .iter()
-            .flatten()
-            .flatten();
-        units.any(|unit| self.groups.place(*unit).is_some_and(|p| p.0 == self.family))
+        let mut families = self.groups.families_in(tensor);
+        families.any(|family| family == self.family)
     }
 }
 

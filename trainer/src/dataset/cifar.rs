@@ -17,6 +17,8 @@ const IMAGE: Image = Image {
     height: 32,
     width: 32,
 };
+/// Classes by how many labels a record has.
+const CLASSES: [usize; 2] = [10, 100];
 
 /// The files of a set.
 pub(super) struct Files {
@@ -52,9 +54,6 @@ pub(super) fn read(files: &Files) -> Result<Images> {
     let test = part(std::slice::from_ref(&files.test), files.labels)?;
     Ok(Images::new(IMAGE, training, test))
 }
-
-/// Classes by how many labels a record has.
-const CLASSES: [usize; 2] = [10, 100];
 
 fn part(files: &[PathBuf], labels: usize) -> Result<Dataset> {
     let record = labels + IMAGE.len();

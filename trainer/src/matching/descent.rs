@@ -1,12 +1,11 @@
 //! The descent of one network towards the reference: families moved in turns.
 
-use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
-
 use super::{Matcher, Tree};
 use crate::{
     assignment,
     groups::{Permutation, take, take_within_groups},
-    slot::{Slot, unfold},
+    mlp::inner,
+    slot::{Slot, add_products, rows, unfold},
 };
 
 /// Gains below this part of the sum of a family's costs are rounding.
@@ -214,12 +213,7 @@ impl<'a> Descent<'a> {
 
     /// Inner product of the network and the reference.
     fn similarity(&self) -> f64 {
-        let pairs = self
-            .matcher
-            .weights
-            .chunks(4096)
-            .zip(self.weights.chunks(4096));
-        pairs.map(|(a, b)| f64::from(crate::mlp::dot(a, b))).sum()
+        inner(&self.matcher.weights, &self.weights)
     }
 
     /// The moves of a tree that its gains like best.
@@ -417,11 +411,14 @@ impl<'a> Descent<'a> {
 
     /// Adds to a family's gains what a slot says.
     fn add_slot(&mut self, i: usize) {
-        let slot = &self.matcher.slots[i];
-        let spec = &self.matcher.layout.tensors()[slot.tensor];
-        let mut rows = Vec::new();
-        let own = &self.weights[spec.range()];
-        unfold(self.matcher.groups, spec, slot, own, None, &mut rows);
+        let Matcher {
+            groups,
+            layout,
+            slots,
+            ..
+        } = self.matcher;
+        let slot = &slots[i];
+        let rows = rows(groups, layout, slot, &self.weights);
         add_products(&mut self.gains[slot.family], &self.matcher.rows[i], &rows);
     }
 
@@ -467,20 +464,6 @@ impl Move {
             .enumerate()
             .any(|(i, source)| i != *source as usize)
     }
-}
-
-/// gains [n, n] += a [n, k] b' [k, n].
-fn add_products(gains: &mut [f32], a: &[f32], b: &[f32]) {
-    let n = gains.len().isqrt();
-    let length = a.len() / n;
-    matmul(
-        MatMut::from_row_major_slice_mut(gains, n, n),
-        Accum::Add,
-        MatRef::from_row_major_slice(a, n, length),
-        MatRef::from_row_major_slice(b, n, length).transpose(),
-        1.0,
-        Par::Seq,
-    );
 }
 
 fn permute_columns(matrix: &mut [f32], sources: &[u32]) {
